@@ -50,6 +50,68 @@ func take(t *testing.T, server net.Conn, answer string) {
 	io.WriteString(server, answer) // the client may have closed
 }
 
+// What goes over the wire.
+func TestRequests(t *testing.T) {
+	for _, c := range []struct {
+		method, url, body string
+		proxy, close      bool
+		want              string
+	}{
+		{"GET", "http://a.example", "", false, false, "GET / HTTP/1.1\r\nHost: a.example\r\n"},
+		{"GET", "http://a.example:81/a%2fb%20c?d=e#f", "", false, true,
+			"GET /a%2fb%20c?d=e HTTP/1.1\r\nHost: a.example:81\r\nConnection: close\r\n"},
+		{"POST", "https://u:p@B\u00dccher.example:443/in", "body", false, false,
+			"POST /in HTTP/1.1\r\nHost: xn--bcher-kva.example:443\r\nContent-Length: 4\r\n"},
+		{"POST", "http://[fe80::1%25eth0]:80/", "", false, false,
+			"POST / HTTP/1.1\r\nHost: [fe80::1]:80\r\nContent-Length: 0\r\n"},
+		{"POST", "http://u:p@a.example/in?a", "body", true, false,
+			"POST http://a.example/in?a HTTP/1.1\r\nHost: a.example\r\nContent-Length: 4\r\n"},
+	} {
+		req, err := http.NewRequest(c.method, c.url, strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Close = c.close
+		req.Header = http.Header{"X-Team": {"one\r\nX-Two: two"}, "Content-Length": {"9"},
+			"Transfer-Encoding": {"chunked"}, "Host": {"b.example"}, "Bad name": {"x"}}
+		var got bytes.Buffer
+		want := c.want + "X-Team: one  X-Two: two\r\n\r\n" + c.body
+		if err := write(&got, req, c.proxy); err != nil || got.String() != want {
+			t.Errorf("%s: got %q, %v, want %q", c.url, got.String(), err, want)
+		}
+		back, err := http.ReadRequest(bufio.NewReader(&got))
+		if err != nil || back.Method != c.method || back.Close != c.close ||
+			back.ContentLength != int64(len(c.body)) {
+			t.Errorf("%s: net/http reads %v, %v", c.url, back, err)
+		}
+	}
+}
+
+// A request of which a server would take something for another request is not sent.
+func TestRefusedRequests(t *testing.T) {
+	good := func() *http.Request { return request(context.Background(), "body") }
+	for want, spoil := range map[string]func(*http.Request){
+		"length of the request is not known": func(r *http.Request) { r.ContentLength = 0 },
+		"length of the request is not":       func(r *http.Request) { r.ContentLength = -1 },
+		"EOF":                                func(r *http.Request) { r.ContentLength = 5 },
+		"the URL has a control character":    func(r *http.Request) { r.URL.RawQuery = "\r\nX: y" },
+		"the URL has a control":              func(r *http.Request) { r.URL.Host = "a\r\nX: y" },
+		"has a control character":            func(r *http.Request) { r.Method = "GET\n" },
+	} {
+		req := good()
+		spoil(req)
+		if err := write(io.Discard, req, false); err == nil ||
+			!strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	long, sent := good(), new(bytes.Buffer)
+	long.ContentLength = 3
+	if err := write(sent, long, false); err != nil || !strings.HasSuffix(sent.String(), "\nbod") {
+		t.Errorf("%q, %v", sent, err)
+	}
+}
+
 // Which answers have which body, and leave a connection that can be used again.
 func TestAnswers(t *testing.T) {
 	const created = "HTTP/1.1 201 Created\r\n"
@@ -289,12 +351,10 @@ func TestBrokenRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		conn, server, _ := pair(t)
 		go io.Copy(io.Discard, server)
-		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://a.example/",
-			broken{})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err = conn.Do(req); err == nil || !strings.Contains(err.Error(), "the disk is gone") {
+		req := request(t.Context(), "body")
+		req.Body = io.NopCloser(broken{})
+		if _, err := conn.Do(req); err == nil ||
+			!strings.Contains(err.Error(), "the disk is gone") {
 			t.Errorf("got %v", err)
 		}
 	})

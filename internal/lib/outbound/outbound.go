@@ -12,18 +12,16 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
-	"strings"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/http1"
-	"reverb/internal/lib/punycode"
 )
 
 const (
@@ -115,19 +113,24 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 // authorized is req with the user of the proxy.
 func (t *Transport) authorized(req *http.Request) *http.Request {
+	user := t.authorization()
+	if user == "" {
+		return req
+	}
 	req = req.WithContext(req.Context()) // a copy
 	req.Header = req.Header.Clone()
-	t.authorize(req.Header)
+	req.Header.Set("Proxy-Authorization", user)
 	return req
 }
 
-// authorize gives the user of the proxy to the headers of a request to it.
-func (t *Transport) authorize(headers http.Header) {
-	if user := t.proxy.User; user != nil {
-		password, _ := user.Password()
-		headers.Set("Proxy-Authorization", "Basic "+base64.StdEncoding.EncodeToString([]byte(
-			user.Username()+":"+password)))
+// authorization is the Proxy-Authorization of requests to the proxy; empty: it has no user.
+func (t *Transport) authorization() string {
+	if t.proxy.User == nil {
+		return ""
 	}
+	password, _ := t.proxy.User.Password()
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(t.proxy.User.Username()+":"+
+		password))
 }
 
 func closeBody(req *http.Request) {
@@ -238,21 +241,7 @@ func address(u *url.URL) string {
 	if port == "" {
 		port = map[string]string{"http": "80", "https": "443"}[u.Scheme]
 	}
-	return net.JoinHostPort(ascii(u.Hostname()), port)
-}
-
-// ascii is a name as DNS knows it.
-func ascii(name string) string {
-	if !strings.ContainsFunc(name, func(r rune) bool { return r >= utf8.RuneSelf }) {
-		return name
-	}
-	labels := strings.Split(name, ".")
-	for i, label := range labels {
-		if known, err := punycode.ToASCII(label); err == nil {
-			labels[i] = known
-		} // otherwise the dialer says what is wrong
-	}
-	return strings.Join(labels, ".")
+	return net.JoinHostPort(http1.ASCII(u.Hostname()), port)
 }
 
 // connect makes the connection to a URL's server, or to the proxy, with all that is to happen
@@ -318,7 +307,7 @@ func (c *counted) Close() error {
 // secure makes a TLS handshake with a host. After an error it closes nc.
 func (t *Transport) secure(ctx context.Context, nc net.Conn, host string) (net.Conn, error) {
 	secure := tls.Client(nc, &tls.Config{RootCAs: t.roots, MinVersion: tls.VersionTLS12,
-		ServerName: ascii(host)})
+		ServerName: http1.ASCII(host)})
 	if err := secure.HandshakeContext(ctx); err != nil {
 		nc.Close()
 		return nil, err
@@ -329,14 +318,15 @@ func (t *Transport) secure(ctx context.Context, nc net.Conn, host string) (net.C
 // tunnel asks the proxy for a connection to a server (RFC 9110 §9.3.6).
 func (t *Transport) tunnel(ctx context.Context, nc net.Conn, server string) error {
 	defer context.AfterFunc(ctx, func() { nc.SetDeadline(time.Unix(1, 0)) })()
-	req := &http.Request{Method: http.MethodConnect, URL: &url.URL{Opaque: server}, Host: server,
-		Header: http.Header{}}
-	t.authorize(req.Header)
-	if err := req.Write(nc); err != nil {
+	request := "CONNECT " + server + " HTTP/1.1\r\nHost: " + server + "\r\n"
+	if user := t.authorization(); user != "" {
+		request += "Proxy-Authorization: " + user + "\r\n"
+	}
+	if _, err := io.WriteString(nc, request+"\r\n"); err != nil {
 		return err
 	}
 	// The reader can go: a TLS server says nothing before its client does.
-	resp, err := http1.NewReader(nc).Answer(req)
+	resp, err := http1.NewReader(nc).Answer(&http.Request{Method: http.MethodConnect})
 	if err == nil && resp.StatusCode/100 != 2 {
 		err = fmt.Errorf("it answers %d %s", resp.StatusCode, http.StatusText(resp.StatusCode))
 	}
