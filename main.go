@@ -427,7 +427,7 @@ const (
 	aliveLimit = 5 * time.Second
 	// restartPatience is how long reverb restart waits beyond REVERB_SHUTDOWN_GRACE. Larger: a
 	// command waits longer for a server that hangs. Smaller: it gives up a slow one.
-	restartPatience = 30 * time.Second
+	restartPatience = 45 * time.Second
 	// certificateInterval is the time between two looks at the files of the certificate. Larger: a
 	// new certificate is used later. Smaller: more looks.
 	certificateInterval = 5 * time.Second
@@ -865,6 +865,8 @@ func runUpgrade(ctx context.Context, c *config.Config,
 func (s *server) Listeners() map[string]net.Listener { return s.roles }
 func (s *server) Began() time.Time                   { return s.loops.began }
 func (s *server) Loops() int                         { return len(s.loops.all) }
+func (s *server) Relays() *relay.Relays              { return s.loops.relays }
+func (s *server) Places() int64                      { return s.limit }
 
 // Unfit is part of upgrade.Host.
 func (s *server) Unfit() string {
@@ -890,12 +892,6 @@ func (s *server) State(send func(name string, state []byte) error) error {
 
 // Give is part of upgrade.Host.
 func (s *server) Give(loop int, to *handover.Batch) error { return give(s.loops.all[loop], to) }
-
-// Relays is part of upgrade.Host.
-func (s *server) Relays() *relay.Relays { return s.loops.relays }
-
-// Places is part of upgrade.Host.
-func (s *server) Places() int64 { return s.limit }
 
 // Each is part of upgrade.Host.
 func (s *server) Each(visit func(sock *poll.Socket, relay uint8), done func()) {
@@ -1029,13 +1025,17 @@ func runRestart(ctx context.Context, c *config.Config,
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
-	fmt.Fprintf(stdout, "reverb (%s) on %s is stopping: %d connections are told to reconnect\n",
-		r.Who, r.Listening, r.Connections)
+	fmt.Fprintf(stdout, "reverb (%s) on %s restarts, with %d connections\n", r.Who, r.Listening,
+		r.Connections)
 	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
 		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
 		return exitFail
 	}
-	fmt.Fprintln(stdout, "stopped")
+	if next, ok := socketsOf(c).Find(c.Address()); ok {
+		fmt.Fprintf(stdout, "reverb (%s) serves, with %d connections\n", next.Who, next.Connections)
+	} else {
+		fmt.Fprintln(stdout, "stopped")
+	}
 	return exitOK
 }
 

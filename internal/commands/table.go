@@ -55,10 +55,10 @@ func basics() []Command {
 				"it could not listen, or something failed while it served"}},
 		{Name: "restart", Group: groupServe,
 			Help: "put a fresh process in the place of a running server, and wait until it is done",
-			About: []string{"Where that is possible it is an upgrade (reverb upgrade), which closes " +
-				"no connection. Elsewhere the connections are told to reconnect and the server " +
-				"ends; whatever supervises it, such as systemd or Supervisor, starts the next " +
-				"one. REVERB_RESTART chooses. Run it as the server's user, or as root."},
+			About: []string{"Where that is possible it is an upgrade (reverb upgrade), which " +
+				"closes no connection. Elsewhere the connections are told to reconnect and the " +
+				"server ends; whatever supervises it, such as systemd or Supervisor, starts the " +
+				"next one. REVERB_RESTART chooses. Run it as the server's user, or as root."},
 			Also:    []string{"stop", "reload", "quit"},
 			Shared:  place,
 			Artisan: true,
