@@ -262,6 +262,27 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	t.Cleanup(func() { ln.Close(); <-done })
 }
 
+// check asks whether a server could be upgraded, and Upgrade asks for it.
+func TestUpgrade(t *testing.T) {
+	s, _ := in(t)
+	serve(t, s, "127.0.0.1:7", Status{PID: 7}, make(chan struct{}))
+	var said []string
+	s.checkUpgrade("127.0.0.1:7", func(verdict, format string, args ...any) {
+		said = append(said, verdict+" "+fmt.Sprintf(format, args...))
+	})
+	if len(said) != 1 || said[0] != "ok well" {
+		t.Errorf("check says %q", said)
+	}
+	r, err := s.Upgrade("127.0.0.1:7", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text, err := r.Outcome(t.Context(), time.Now().Add(time.Minute)); err == nil ||
+		err.Error() != "not now" {
+		t.Errorf("got %q, %v", text, err)
+	}
+}
+
 // TestControlPaths checks that restart finds the server by its address.
 func TestControlPaths(t *testing.T) {
 	s, dir := in(t)

@@ -34,6 +34,10 @@ const (
 // does not read delays the end of the old process. Smaller: a busy one does not get it.
 const tellLimit = time.Second
 
+// planLimit bounds the time in which a server says what an upgrade would do. Larger: check waits
+// longer for one that is busy. Smaller: check says nothing of it.
+const planLimit = 2 * time.Second
+
 // Status is the answer of a server about itself.
 type Status struct {
 	PID         int    `json:"pid"`
@@ -129,6 +133,7 @@ func (s Sockets) Check(
 	if r, ok := s.Find(address); ok {
 		add("ok", "listening: reverb is running on %s (%s, %d connections)",
 			r.Listening, r.Who, r.Connections)
+		s.checkUpgrade(address, add)
 		return true
 	}
 	ln, err := s.Open(address)
@@ -139,6 +144,22 @@ func (s Sockets) Check(
 	add("ok", "listening: %s%s is free", ln.Addr(), path)
 	ln.Close()
 	return false
+}
+
+// checkUpgrade says whether the server on address could be upgraded. A server of a version that
+// does not know the question says nothing of it.
+func (s Sockets) checkUpgrade(address string, add func(verdict, format string, args ...any)) {
+	r, err := s.Upgrade(address, true)
+	if err != nil {
+		return // it has ended meanwhile
+	}
+	switch o, err := r.outcome(context.Background(), time.Now().Add(planLimit)); {
+	case err != nil:
+	case o.Failed != "":
+		add("note", "upgrade: not possible: %s", show.Line(o.Failed))
+	default:
+		add("ok", "%s", show.Line(o.Text))
+	}
 }
 
 // Restart finds the server on address and asks it to end. The service manager starts the next one.
@@ -163,18 +184,23 @@ func (s Sockets) Upgrade(address string, dry bool) (Running, error) {
 // Outcome waits until the successor serves, and returns what the server has to say. The error says
 // why there is no successor.
 func (r Running) Outcome(ctx context.Context, deadline time.Time) (text string, err error) {
-	defer r.nc.Close()
-	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
-	r.nc.SetDeadline(deadline)
-	var o outcome
-	const most = 64 << 10
-	if err := json.NewDecoder(io.LimitReader(r.nc, most)).Decode(&o); err != nil {
+	o, err := r.outcome(ctx, deadline)
+	if err != nil {
 		return "", fmt.Errorf("the server does not say how it went: %w", err)
 	}
 	if o.Failed != "" {
 		return "", errors.New(show.Line(o.Failed))
 	}
 	return show.Line(o.Text), nil
+}
+
+func (r Running) outcome(ctx context.Context, deadline time.Time) (o outcome, err error) {
+	defer r.nc.Close()
+	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
+	r.nc.SetDeadline(deadline)
+	const most = 64 << 10
+	err = json.NewDecoder(io.LimitReader(r.nc, most)).Decode(&o)
+	return o, err
 }
 
 // Wait waits for the end of a server that Restart has asked to end. The error says that the server

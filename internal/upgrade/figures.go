@@ -36,9 +36,28 @@ func (p *Plan) limit(connections int64) {
 }
 
 func (p Plan) String() string {
-	return fmt.Sprintf("%d plain connections would go on; %d encrypted ones would, with this "+
-		"process as their relay; %d would, with the relay that they have; %d would be told to "+
-		"reconnect, for want of descriptors", p.Plain, p.Encrypted-p.Told, p.Relayed, p.Told)
+	return "upgrade: " + words(
+		part{p.Plain + p.Encrypted + p.Relayed - p.Told, "connections would go on", true},
+		part{p.Encrypted - p.Told, "of them encrypted, relayed by this process", false},
+		part{p.Relayed, "of them relayed by a process before it", false},
+		part{p.Told, "would be told to reconnect, for want of descriptors", false})
+}
+
+// part is a part of a sentence about so many connections; it is left out if there are none, unless
+// always is set.
+type part struct {
+	n      int64
+	what   string
+	always bool
+}
+
+func words(all ...part) (text string) {
+	for _, p := range all {
+		if p.n > 0 || p.always {
+			text += fmt.Sprintf(", %d %s", p.n, p.what)
+		}
+	}
+	return text[2:]
 }
 
 // Report says what an upgrade has done.
@@ -50,10 +69,11 @@ type Report struct {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("process %d serves now: %d connections have moved, %d of them encrypted, "+
-		"which the old process relays; %d were told to reconnect; silent for %v, took %v", r.PID,
-		r.Plain+r.Relayed, r.Relayed, r.Told, r.Silent.Round(time.Microsecond),
-		r.Took.Round(time.Microsecond))
+	return fmt.Sprintf("process %d serves now: %s; silent for %v, took %v", r.PID, words(
+		part{int64(r.Plain + r.Relayed), "connections have moved", true},
+		part{int64(r.Relayed), "of them encrypted, relayed by the old process", false},
+		part{int64(r.Told), "were told to reconnect", false}),
+		r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))
 }
 
 // figures are those of f that are handed over, in the order of their bytes. New ones come last.
