@@ -254,16 +254,14 @@ type topic struct {
 	members int32 // subscriptions of this node; 0: it lingers
 	cache   bool  // its events are remembered
 	state   topicState
-	dirty   bool                          // Redis does not know members
-	counted bool                          // in syncing
-	queued  bool                          // in joining
-	users   fewmap.Map[*topicUser]        // of this node
-	view    fewmap.Map[*envelopes.Member] // all nodes' users, as the members here know them
-	missing map[string]bool               // users of view whose node may still come back
-	order   int                           // of the member of view that came last
-	kept    *outgoing                     // the last event to remember that Redis does not have
-	total   int                           // members on all nodes; 0: not known
-	unheard bool                          // total came while members waited for a marker
+	dirty   bool                   // Redis does not know members
+	counted bool                   // in syncing
+	queued  bool                   // in joining
+	users   fewmap.Map[*topicUser] // of this node
+	view    envelopes.View         // all nodes' users, as the members here know them
+	kept    *outgoing              // the last event to remember that Redis does not have
+	total   int                    // members on all nodes; 0: not known
+	unheard bool                   // total came while members waited for a marker
 	*waiters
 }
 

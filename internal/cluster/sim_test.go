@@ -879,7 +879,7 @@ func (s *simNode) notice() {
 	for _, t := range n.topics {
 		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
 			"topic: alone", "topic: active"}[t.state])
-		at(len(t.missing) > 0, "topic: members missing")
+		at(len(t.view.Missing()) > 0, "topic: members missing")
 		at(t.waiters != nil && len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
 		at(t.lingers(), "topic: lingers")

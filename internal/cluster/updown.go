@@ -171,7 +171,8 @@ func (n *Node) handleDown() {
 	n.keepEvents(backlog)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.state, t.counted, t.queued, t.missing, t.total = topicDetached, false, false, nil, 0
+		t.state, t.counted, t.queued, t.total = topicDetached, false, false, 0
+		t.view.Found()
 		if n.releaseDetached(t); t.lingers() {
 			n.forget(t)
 		}
@@ -207,19 +208,14 @@ func (n *Node) joinDetached(t *topic, w waiter) {
 
 // addToView notes that a user is in a topic, and tells the members here if they did not know.
 func (n *Node) addToView(t *topic, user, info string) {
-	delete(t.missing, user)
-	if t.view.Get(user) == nil {
-		t.order++
-		t.view.Put(user, &envelopes.Member{User: user, Info: info, Order: t.order})
+	if t.view.Add(user, info) {
 		n.replica.Added(t.name, user, info)
 	}
 }
 
 // removeFromView is the reverse of addToView.
 func (n *Node) removeFromView(t *topic, user string) {
-	delete(t.missing, user)
-	if t.view.Get(user) != nil {
-		t.view.Delete(user)
+	if t.view.Remove(user) {
 		n.replica.Removed(t.name, user)
 	}
 }
@@ -248,10 +244,10 @@ func (n *Node) goLive() {
 	n.Counters.Live.Store(true)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		for _, user := range fewmap.InOrder(maps.All(t.missing)) {
+		for _, user := range t.view.Missing() {
 			n.removeFromView(t, user)
 		}
-		t.missing = nil
+		t.view.Found()
 		n.tellTotal(t)
 	}
 	for _, id := range n.former {
