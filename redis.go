@@ -13,6 +13,7 @@ package main
 //	Judgement   what of the configuration cannot work, and whether Redis can be reached
 //	Topology    which of several Redis servers has which buckets
 //	Session     two links to each server: for commands, and for subscriptions
+//	Handing over  the links in another process
 
 import (
 	"context"
@@ -712,6 +713,12 @@ type session struct {
 	failed          chan struct{} // closed when a link has failed
 	err             error         // the reason; written before failed is closed
 	running         sync.WaitGroup
+	where           string // of the options
+}
+
+func newSession(where string, byBucket []int) *session {
+	return &session{where: where, byBucket: byBucket, replies: make(chan cluster.Batch, 16),
+		pushes: make(chan cluster.Batch, 16), failed: make(chan struct{})}
 }
 
 // masterLinks has the two links to one master. out and subs belong to the node's goroutine; they
@@ -724,12 +731,18 @@ type masterLinks struct {
 
 // redisDialer makes the sessions of a node, see cluster.Dialer.
 type redisDialer struct {
-	options *redisOptions
-	known   []config.RedisAddress // the masters of the last session
+	options   *redisOptions
+	known     []config.RedisAddress // the masters of the last session
+	inherited *session              // that the next Dial returns; nil: none
 }
 
 // Dial connects to all masters, which it finds by the options and the masters of the last session.
 func (d *redisDialer) Dial(ctx context.Context, scripts []string) (cluster.Link, error) {
+	if s := d.inherited; s != nil {
+		d.inherited = nil
+		s.begin(d.options)
+		return s, nil
+	}
 	s, masters, err := dialSession(ctx, d.options, d.known, scripts)
 	if err != nil {
 		return nil, err // not a nil *session
@@ -750,8 +763,7 @@ func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddre
 		}
 		dial = func(i int) (*redisConn, error) { return openRedis(ctx, o, t.masters[i]) }
 	}
-	s = &session{byBucket: t.byBucket, replies: make(chan cluster.Batch, 16),
-		pushes: make(chan cluster.Batch, 16), failed: make(chan struct{})}
+	s = newSession(o.where(), t.byBucket)
 	made := s
 	defer func() {
 		if err != nil {
@@ -862,12 +874,8 @@ func (s *session) Flush() {
 func (s *session) Batches() (replies, pushes <-chan cluster.Batch) { return s.replies, s.pushes }
 
 func (s *session) closeLinks() {
-	for _, p := range s.masters {
-		for _, l := range []*resplink.Link{p.commands, p.subscriptions} {
-			if l != nil {
-				l.Close()
-			}
-		}
+	for _, l := range s.links() {
+		l.Close()
 	}
 }
 
@@ -901,4 +909,91 @@ func (s *session) over() bool {
 	default:
 		return false
 	}
+}
+
+// --- Handing over ---
+//
+// A session that is held goes to another process: its sockets, and what was received on them and
+// not read.
+
+// links are the links that were made, in the order in which they are passed on.
+func (s *session) links() (all []*resplink.Link) {
+	for _, p := range s.masters {
+		for _, l := range []*resplink.Link{p.commands, p.subscriptions} {
+			if l != nil {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
+}
+
+// Hold, Held, Release and Pass are parts of cluster.Link.
+func (s *session) Hold() {
+	for _, l := range s.links() {
+		l.Hold()
+	}
+}
+
+func (s *session) Held() bool {
+	return !slices.ContainsFunc(s.links(), func(l *resplink.Link) bool { return !l.Held() })
+}
+
+func (s *session) Release() {
+	for _, l := range s.links() {
+		l.Release()
+	}
+}
+
+// where says which Redis this is, without secrets. A session stays only where this does not change.
+func (o *redisOptions) where() string {
+	text := fmt.Sprintln(o.address.Network, o.address.Address, o.address.Username, o.address.DB,
+		o.address.TLS, o.service)
+	for _, a := range slices.Concat(o.sentinels, o.nodes) {
+		text += " " + a.Address
+	}
+	return text
+}
+
+func (s *session) Pass(to func(state []byte, fds []int) error) error {
+	return resplink.Descriptors(s.links(), func(fds []int) error {
+		v := resplink.Passed{Where: s.where, ByBucket: s.byBucket}
+		for _, p := range s.masters {
+			v.Masters = append(v.Masters, resplink.Master{Address: p.at.address,
+				Version: p.at.version,
+				Rests:   [2][]byte{p.commands.Rest(), p.subscriptions.Rest()}})
+		}
+		return to(v.Append(nil), fds)
+	})
+}
+
+// Inherit is part of cluster.Dialer.
+func (d *redisDialer) Inherit(state []byte, fds []int) (cluster.Link, error) {
+	conns, err := resplink.Conns(fds)
+	if err != nil {
+		return nil, err
+	}
+	v, err := resplink.ParsePassed(state, len(conns))
+	if err == nil && v.Where != d.options.where() {
+		err = errors.New("where Redis is has changed; that takes a stop and a start")
+	}
+	if err != nil {
+		for _, c := range conns {
+			c.Close()
+		}
+		return nil, err
+	}
+	s := newSession(v.Where, v.ByBucket)
+	for i, m := range v.Masters {
+		link := func(k int) *resplink.Link {
+			return resplink.New(poll.Quiet(conns[2*i+k]), m.Rests[k])
+		}
+		s.masters = append(s.masters, &masterLinks{commands: link(0), subscriptions: link(1),
+			at: &redisConn{address: m.Address, version: m.Version}})
+		a := d.options.address
+		a.Network, a.Address = "tcp", m.Address
+		d.known = append(d.known, a)
+	}
+	d.inherited = s
+	return s, nil
 }

@@ -1208,14 +1208,12 @@ func (l *loop) takePartial() (p *partial) {
 // each gives its connections away as plain data, see internal/handover, and goes on or ends without
 // a word to its peers. A TLS connection leaves its encryption behind, see internal/relay.
 
-// pause makes all loops stand still. Until End, what they own is the caller's.
-func (ls *loops) pause() *settle.Pause {
-	p := settle.NewPause(len(ls.all))
+// pause makes all loops stand still. Until End, what they own is the caller's. p is for all of them.
+func (ls *loops) pause(p *settle.Pause) {
 	for _, l := range ls.all {
 		l.post(taskFunc(func() { l.pausing = p }))
 	}
 	p.Wait()
-	return p
 }
 
 // stand makes the loop stand still. It returns false if the loop has ended.

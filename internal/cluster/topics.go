@@ -29,6 +29,9 @@ const (
 func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 	n.post(func() {
 		t := n.topics[name]
+		if n.heirs != nil && n.heir(name, user, ready) {
+			return
+		}
 		if t == nil {
 			b := n.bucketOf(name)
 			t = &topic{name: name, bucket: int32(b), cache: cache}

@@ -27,7 +27,7 @@ type Node struct {
 	Prefix               string        // of all names in Redis
 	Process, Incarnation uint64        // the number of the process, and which session of it this is
 	Tokens               uint64        // the token that was given out last
-	RedisTime, UpAtRedis uint64        // Redis' clock in milliseconds: at the last renewal, at the first
+	RedisTime, UpAtRedis uint64        // milliseconds: at the last renewal, and the first
 	Age                  time.Duration // of the session
 	Strangers            bool          // the log has told of strangers
 	Counters             []uint64

@@ -69,11 +69,12 @@ func TestForged(t *testing.T) {
 		"a topic without a name": {Topics: []Topic{{Members: 1}}},
 		"more users than members": {Topics: []Topic{{Name: "a:x",
 			Users: []User{{"7", ""}}}}},
-		"a user without a name":   {Topics: []Topic{{Name: "a:x", Members: 1, Users: []User{{}}}}},
-		"a user_info that is not": {Topics: []Topic{{Name: "a:x", Members: 1, Users: []User{{"7", "{"}}}}},
-		"too many members":        {Topics: []Topic{{Name: "a:x", Members: 1 << 40}}},
-		"a number too high":       {Numbers: []uint64{envelopes.MaxNumber + 1}},
-		"another age":             {Age: -1},
+		"a user without a name": {Topics: []Topic{{Name: "a:x", Members: 1, Users: []User{{}}}}},
+		"a user_info that is not": {Topics: []Topic{{Name: "a:x", Members: 1,
+			Users: []User{{"7", "{"}}}}},
+		"too many members":  {Topics: []Topic{{Name: "a:x", Members: 1 << 40}}},
+		"a number too high": {Numbers: []uint64{envelopes.MaxNumber + 1}},
+		"another age":       {Age: -1},
 	} {
 		if _, err := Parse(n.Append(nil)); err == nil {
 			t.Errorf("%s is taken", what)

@@ -214,3 +214,48 @@ func (r *Buffer) Done() {
 		*r = Buffer{}
 	}
 }
+
+// Descriptors gives to the descriptors of links, which stay open until to has returned.
+func Descriptors(links []*Link, to func(fds []int) error) error {
+	var fds []int
+	for _, l := range links {
+		c, ok := l.nc.(interface{ File() (*os.File, error) })
+		if !ok {
+			return errors.New("the connection to Redis is encrypted and cannot be handed over")
+		}
+		f, err := c.File()
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		raw, err := f.SyscallConn() // not Fd, which makes reading block
+		if err == nil {
+			err = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return to(fds)
+}
+
+// Conns makes connections of descriptors, which it owns. After an error there are none.
+func Conns(fds []int) (all []net.Conn, err error) {
+	for _, fd := range fds {
+		f := os.NewFile(uintptr(fd), "redis")
+		c, bad := net.FileConn(f)
+		f.Close() // the connection has a copy
+		if bad != nil {
+			err = fmt.Errorf("a connection to Redis: %w", bad)
+			continue
+		}
+		all = append(all, c)
+	}
+	if err != nil {
+		for _, c := range all {
+			c.Close()
+		}
+		return nil, err
+	}
+	return all, nil
+}
