@@ -1391,7 +1391,6 @@ func (h *heir) Section(name string, state []byte, fds []int) error {
 
 func (h *heir) Connection(c *handover.Connection, fd int) error {
 	h.next++
-	h.hub.loops.sockets.Add(1)
 	all := h.hub.loops.all
 	return h.hub.restore(all[h.next%len(all)], c, fd)
 }

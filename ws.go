@@ -1208,7 +1208,7 @@ func (l *loop) takePartial() (p *partial) {
 // each gives its connections away as plain data, see internal/handover, and goes on or ends without
 // a word to its peers. A TLS connection leaves its encryption behind, see internal/relay.
 
-// pause makes all loops stand still. Until End, what they own is the caller's. p is for all of them.
+// pause makes all loops stand still. Until End, what they own is the caller's.
 func (ls *loops) pause(p *settle.Pause) {
 	for _, l := range ls.all {
 		l.post(taskFunc(func() { l.pausing = p }))
@@ -1281,6 +1281,7 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	if err != nil {
 		return err
 	}
+	l.group.sockets.Add(1)
 	l.place(c)
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
 	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0

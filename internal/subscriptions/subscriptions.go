@@ -71,8 +71,8 @@ func (set *Set[C]) Describe(all []handover.Subscription,
 
 // Restore subscribes a connection to what it was subscribed to in another process, as v tells; at
 // says where the connection is, and for which app. restore takes each place. held are the
-// subscriptions in the order of v. user is the place on the channel of the user whom v is signed in as; nil: v is
-// not. The error says that v makes no sense.
+// subscriptions in the order of v. user is the place on the channel of the user whom v is signed in
+// as; nil: v is not. The error says that v makes no sense.
 func Restore[C any, E channels.Event[C]](set *Set[C], r *channels.Registry[C, E],
 	at channels.Place[C, E], v *handover.Connection,
 	restore func(channels.Place[C, E]) *channels.Subscription[C]) (
