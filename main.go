@@ -33,6 +33,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/tls"
@@ -80,6 +81,7 @@ import (
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/proxies"
+	"reverb/internal/lib/settle"
 	"reverb/internal/lib/shield"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/systemd"
@@ -834,10 +836,7 @@ func (s *server) reload(now time.Time) {
 //
 // What the room upgrade needs of a running server.
 
-var (
-	_ upgrade.Host      = (*server)(nil)
-	_ handover.Receiver = (*heir)(nil)
-)
+var _ upgrade.Host = (*server)(nil)
 
 // runUpgrade asks the running server to hand over to the program that lies at its path now.
 func runUpgrade(ctx context.Context, c *config.Config,
@@ -870,24 +869,26 @@ func (s *server) Places() int64                      { return s.limit }
 
 // Unfit is part of upgrade.Host.
 func (s *server) Unfit() string {
-	switch {
-	case s.node != nil:
-		return "a node of a cluster cannot be handed over yet"
-	case s.config.Telling():
+	if s.config.Telling() {
 		return "waiting webhooks cannot be handed over yet"
 	}
-	return ""
+	return s.node.Unfit(s.config.Redis.At.TLS)
 }
 
 // Pause is part of upgrade.Host.
 func (s *server) Pause() (resume func(), ok bool) { return s.gate.Pause(s.http, shutdownGrace) }
 
 // Stand is part of upgrade.Host.
-func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().End }
+func (s *server) Stand() (end func(leave bool), err error) {
+	p := settle.NewPause(len(s.loops.all))
+	node := s.node.Stand(p)
+	s.loops.pause(p)
+	return p.End, node.Err()
+}
 
-// State is part of upgrade.Host.
-func (s *server) State(send func(name string, state []byte) error) error {
-	return s.hub.sections().Give(send)
+// State is part of upgrade.Host. The node comes first: what the hub knows of last events counts.
+func (s *server) State(send func(name string, state []byte, fds ...int) error) error {
+	return cmp.Or(s.node.Bequeath(send), s.hub.sections().Give(send))
 }
 
 // Give is part of upgrade.Host.
@@ -919,29 +920,16 @@ func (s *server) leave() {
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver(from *upgrade.Heritage) error {
 	s.heritage = from
-	orphan, err := from.Take(s.upgrades, &heir{server: s})
+	h := &heir{hub: s.hub}
+	if s.node != nil {
+		h.inherit = s.node.Inherit
+	}
+	orphan, err := from.Take(s.upgrades, h)
 	if s.hub.closeUp(); orphan {
 		s.log.Warn("the process before this one has ended while it handed over; this one serves " +
 			"what it has got")
 	}
 	return err
-}
-
-// heir gets the connections of a predecessor, which it deals out to the loops.
-type heir struct {
-	server *server
-	next   int
-}
-
-func (h *heir) Section(name string, state []byte) error {
-	return h.server.hub.sections().Take(name, state)
-}
-
-func (h *heir) Connection(c *handover.Connection, fd int) error {
-	h.next++
-	h.server.sockets.Add(1)
-	all := h.server.loops.all
-	return h.server.hub.restore(all[h.next%len(all)], c, fd)
 }
 
 // --- Control ---

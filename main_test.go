@@ -1833,20 +1833,6 @@ func TestAskerEnded(t *testing.T) {
 	}
 }
 
-// A burst to Redis leaves no large buffer, although two buffers take turns.
-func TestReused(t *testing.T) {
-	var writing, waiting reused
-	waiting.b = make([]byte, 32<<20)
-	for range 3 * keptUses {
-		writing, waiting = waiting, writing
-		waiting.b = append(waiting.b, "PING"...)
-		writing.done()
-	}
-	if n := cap(writing.b) + cap(waiting.b); n > 2*keptBuffer {
-		t.Errorf("%d bytes are kept", n)
-	}
-}
-
 // TestSpare reserves descriptors for webhooks only where there are any.
 func TestSpare(t *testing.T) {
 	told := &config.Config{Apps: []*config.App{{}, {Webhooks: []*webhooks.Hook{{}}}}}

@@ -1328,10 +1328,9 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, err error) {
 	r, none := c.app.hub.registry, protocol.Name{}
 	held, user, err := subscriptions.Restore(&c.subscriptions, r.channels, c.place(none, nil), v,
-		time.Now())
+		func(p place) *subscription { return r.engine.Restore(c.app, p) })
 	if user != nil {
 		c.needExtra().identity = new(identity)
-		c.app.SignedIn(v.User.ID)
 		watch := c.extra.identity.Restore(c, user, v.User.Watchlist)
 		c.app.hub.heirs = append(c.app.hub.heirs, watch)
 	}
@@ -1370,6 +1369,30 @@ func (h *hub) sections() upgrade.Sections {
 		upgrade.One("closed", h.closed.State, h.closed.SetState),
 		upgrade.One("refused", h.refused.State, h.refused.SetState),
 	}
+}
+
+// heir gets what another process has, and deals the connections out to the loops.
+type heir struct {
+	hub     *hub
+	inherit func(state []byte, fds []int) error // takes what the nodes share; nil: there is one
+	next    int
+}
+
+var _ upgrade.Receiver = (*heir)(nil)
+
+func (h *heir) Shares() bool { return h.inherit != nil }
+
+func (h *heir) Section(name string, state []byte, fds []int) error {
+	if len(fds) > 0 {
+		return h.inherit(state, fds)
+	}
+	return h.hub.sections().Take(name, state)
+}
+
+func (h *heir) Connection(c *handover.Connection, fd int) error {
+	h.next++
+	all := h.hub.loops.all
+	return h.hub.restore(all[h.next%len(all)], c, fd)
 }
 
 // --- Hub ---

@@ -13,6 +13,7 @@ package main
 //	Judgement   what of the configuration cannot work, and whether Redis can be reached
 //	Topology    which of several Redis servers has which buckets
 //	Session     two links to each server: for commands, and for subscriptions
+//	Handing over  the links in another process
 
 import (
 	"context"
@@ -33,6 +34,7 @@ import (
 	"reverb/internal/lib/pemfile"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/resplink"
 	"reverb/internal/lib/show"
 )
 
@@ -181,7 +183,7 @@ func heedSentinel(ctx context.Context, o *redisOptions, a config.RedisAddress, s
 		if err != nil {
 			return err
 		}
-		if now.Address != s.masters[0].commands.c.address {
+		if now.Address != s.masters[0].at.address {
 			if m, err := openMaster(ctx, o, now); err == nil {
 				// if the named server is not a master, the sentinel is behind
 				m.nc.Close()
@@ -701,10 +703,6 @@ func probeRedis(ctx context.Context, o *redisOptions) (found, lacks string, err 
 
 // --- Session ---
 
-// batchReplies bounds the replies of one batch. Larger: a turn of the node takes longer. Smaller:
-// more turns.
-const batchReplies = 256
-
 // session connects a node to Redis: it has a pair of links to every master. The links live and die
 // together: when one has missed something, the others cannot know.
 type session struct {
@@ -715,38 +713,36 @@ type session struct {
 	failed          chan struct{} // closed when a link has failed
 	err             error         // the reason; written before failed is closed
 	running         sync.WaitGroup
+	where           string // of the options
+}
+
+func newSession(where string, byBucket []int) *session {
+	return &session{where: where, byBucket: byBucket, replies: make(chan cluster.Batch, 16),
+		pushes: make(chan cluster.Batch, 16), failed: make(chan struct{})}
 }
 
 // masterLinks has the two links to one master. out and subs belong to the node's goroutine; they
 // wait for Flush.
 type masterLinks struct {
-	commands, subscriptions *link
-	out, subs               reused
-}
-
-// link is one connection: one goroutine reads, one writes.
-type link struct {
-	c    *redisConn
-	wake chan struct{}
-
-	mu      sync.Mutex
-	out     reused // waits for the writer
-	writing int    // bytes that the writer has taken and is writing
-}
-
-func newLink(c *redisConn) *link {
-	c.nc.SetDeadline(time.Time{})
-	return &link{c: c, wake: make(chan struct{}, 1)}
+	at                      *redisConn // of commands
+	commands, subscriptions *resplink.Link
+	out, subs               resplink.Buffer
 }
 
 // redisDialer makes the sessions of a node, see cluster.Dialer.
 type redisDialer struct {
-	options *redisOptions
-	known   []config.RedisAddress // the masters of the last session
+	options   *redisOptions
+	known     []config.RedisAddress // the masters of the last session
+	inherited *session              // that the next Dial returns; nil: none
 }
 
 // Dial connects to all masters, which it finds by the options and the masters of the last session.
 func (d *redisDialer) Dial(ctx context.Context, scripts []string) (cluster.Link, error) {
+	if s := d.inherited; s != nil {
+		d.inherited = nil
+		s.begin(d.options)
+		return s, nil
+	}
 	s, masters, err := dialSession(ctx, d.options, d.known, scripts)
 	if err != nil {
 		return nil, err // not a nil *session
@@ -767,8 +763,7 @@ func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddre
 		}
 		dial = func(i int) (*redisConn, error) { return openRedis(ctx, o, t.masters[i]) }
 	}
-	s = &session{byBucket: t.byBucket, replies: make(chan cluster.Batch, 16),
-		pushes: make(chan cluster.Batch, 16), failed: make(chan struct{})}
+	s = newSession(o.where(), t.byBucket)
 	made := s
 	defer func() {
 		if err != nil {
@@ -780,26 +775,43 @@ func dialSession(ctx context.Context, o *redisOptions, known []config.RedisAddre
 		if err != nil {
 			return nil, nil, err
 		}
-		p := &masterLinks{commands: newLink(c)}
+		p := &masterLinks{at: c}
 		s.masters = append(s.masters, p)
 		if err = c.load(ctx, scripts, o.timeout); err != nil {
+			c.nc.Close()
 			return nil, nil, err
 		}
+		p.commands = resplink.New(c.nc, c.r.Rest())
 		if c, err = dial(i); err != nil {
 			return nil, nil, err
 		}
-		p.subscriptions = newLink(c)
+		p.subscriptions = resplink.New(c.nc, c.r.Rest())
 	}
+	s.begin(o)
+	return s, t.masters, nil
+}
+
+// begin starts the goroutines of a session.
+func (s *session) begin(o *redisOptions) {
 	for i, p := range s.masters {
-		s.running.Go(func() { s.Fail(p.commands.read(i, s.failed, s.replies)) })
-		s.running.Go(func() { s.Fail(p.commands.write(s.failed)) })
-		s.running.Go(func() { s.Fail(p.subscriptions.read(i, s.failed, s.pushes)) })
-		s.running.Go(func() { s.Fail(p.subscriptions.write(s.failed)) })
+		read := func(l *resplink.Link, to chan<- cluster.Batch) error {
+			return l.Read(s.failed, func(replies []resp.Reply) bool {
+				select {
+				case to <- cluster.Batch{Master: i, Replies: replies}:
+					return true
+				case <-s.failed:
+					return false
+				}
+			})
+		}
+		s.running.Go(func() { s.Fail(read(p.commands, s.replies)) })
+		s.running.Go(func() { s.Fail(p.commands.Write(s.failed, redisReplyLimit)) })
+		s.running.Go(func() { s.Fail(read(p.subscriptions, s.pushes)) })
+		s.running.Go(func() { s.Fail(p.subscriptions.Write(s.failed, redisReplyLimit)) })
 	}
 	if len(o.nodes) == 0 && len(o.sentinels) > 0 {
 		go watchMaster(o, s)
 	}
-	return s, t.masters, nil
 }
 
 // load loads scripts, all in one round trip.
@@ -828,58 +840,33 @@ func (c *redisConn) load(ctx context.Context, scripts []string, timeout time.Dur
 
 // Layout tells the version of the first master, and which master has which bucket.
 func (s *session) Layout() (version string, masters int, byBucket []int) {
-	return s.masters[0].commands.c.version, len(s.masters), s.byBucket
+	return s.masters[0].at.version, len(s.masters), s.byBucket
 }
 
 // Command and Subscription write a command, which Flush sends.
 func (s *session) Command(master int, args ...string) {
 	p := s.masters[master]
-	p.out.b = resp.AppendCommand(p.out.b, args...)
+	p.out.B = resp.AppendCommand(p.out.B, args...)
 }
 
 func (s *session) Subscription(master int, args ...string) {
 	p := s.masters[master]
-	p.subs.b = resp.AppendCommand(p.subs.b, args...)
+	p.subs.B = resp.AppendCommand(p.subs.B, args...)
 }
 
 // Waiting is how many bytes a master has not taken.
 func (s *session) Waiting(master int) (commands, subscriptions int) {
 	p := s.masters[master]
-	return len(p.out.b) + p.commands.send(nil), len(p.subs.b) + p.subscriptions.send(nil)
+	return len(p.out.B) + p.commands.Send(nil), len(p.subs.B) + p.subscriptions.Send(nil)
 }
 
 // Flush gives what was written to the goroutines that send it.
 func (s *session) Flush() {
 	for _, p := range s.masters {
-		p.commands.send(p.out.b)
-		p.subscriptions.send(p.subs.b)
-		p.out.done()
-		p.subs.done()
-	}
-}
-
-// reused is a buffer that is used again and again. After a burst it gives its memory back.
-type reused struct {
-	b     []byte
-	small int // uses in a row for which much less memory would have done
-}
-
-const (
-	// keptBuffer bounds a buffer that is always kept. Larger: more memory for each link. Smaller:
-	// more allocations.
-	keptBuffer = 4 << 10
-	// keptUses is after how many small uses a large buffer is given up. Larger: more memory after a
-	// burst. Smaller: more allocations when the uses differ.
-	keptUses = 8
-)
-
-// done ends a use.
-func (r *reused) done() {
-	if r.small++; cap(r.b) <= keptBuffer || len(r.b) > cap(r.b)/8 {
-		r.small = 0
-	}
-	if r.b = r.b[:0]; r.small >= keptUses {
-		*r = reused{}
+		p.commands.Send(p.out.B)
+		p.subscriptions.Send(p.subs.B)
+		p.out.Done()
+		p.subs.Done()
 	}
 }
 
@@ -887,12 +874,8 @@ func (r *reused) done() {
 func (s *session) Batches() (replies, pushes <-chan cluster.Batch) { return s.replies, s.pushes }
 
 func (s *session) closeLinks() {
-	for _, p := range s.masters {
-		for _, l := range []*link{p.commands, p.subscriptions} {
-			if l != nil {
-				l.c.nc.Close()
-			}
-		}
+	for _, l := range s.links() {
+		l.Close()
 	}
 }
 
@@ -928,59 +911,89 @@ func (s *session) over() bool {
 	}
 }
 
-// read passes replies on, all that have come at once.
-func (l *link) read(master int, failed <-chan struct{}, to chan<- cluster.Batch) error {
-	for {
-		var batch []resp.Reply
-		for len(batch) == 0 || len(batch) < batchReplies && l.c.r.Buffered() > 0 {
-			r, err := l.c.r.Read()
-			if err != nil {
-				return fmt.Errorf("read from Redis: %w", err)
+// --- Handing over ---
+//
+// A session that is held goes to another process: its sockets, and what was received on them and
+// not read.
+
+// links are the links that were made, in the order in which they are passed on.
+func (s *session) links() (all []*resplink.Link) {
+	for _, p := range s.masters {
+		for _, l := range []*resplink.Link{p.commands, p.subscriptions} {
+			if l != nil {
+				all = append(all, l)
 			}
-			batch = append(batch, r)
 		}
-		select {
-		case to <- cluster.Batch{Master: master, Replies: batch}:
-		case <-failed:
-			return nil
-		}
+	}
+	return all
+}
+
+// Hold, Held, Release and Pass are parts of cluster.Link.
+func (s *session) Hold() {
+	for _, l := range s.links() {
+		l.Hold()
 	}
 }
 
-// send queues bytes and returns how many wait now.
-func (l *link) send(b []byte) int {
-	l.mu.Lock()
-	l.out.b = append(l.out.b, b...)
-	n := len(l.out.b) + l.writing
-	l.mu.Unlock()
-	if len(b) > 0 {
-		select {
-		case l.wake <- struct{}{}:
-		default:
-		}
-	}
-	return n
+func (s *session) Held() bool {
+	return !slices.ContainsFunc(s.links(), func(l *resplink.Link) bool { return !l.Held() })
 }
 
-func (l *link) write(failed <-chan struct{}) error {
-	var r reused
-	for {
-		select {
-		case <-failed:
-			return nil
-		case <-l.wake:
-		}
-		l.mu.Lock()
-		r, l.out = l.out, r // each has a count of its own
-		l.writing = len(r.b)
-		l.mu.Unlock()
-		l.c.nc.SetWriteDeadline(time.Now().Add(redisReplyLimit))
-		if _, err := l.c.nc.Write(r.b); err != nil {
-			return fmt.Errorf("write to Redis: %w", err)
-		}
-		l.mu.Lock()
-		l.writing = 0
-		l.mu.Unlock()
-		r.done()
+func (s *session) Release() {
+	for _, l := range s.links() {
+		l.Release()
 	}
+}
+
+// where says which Redis this is, without secrets. A session stays only where this does not change.
+func (o *redisOptions) where() string {
+	text := fmt.Sprintln(o.address.Network, o.address.Address, o.address.Username, o.address.DB,
+		o.address.TLS, o.service)
+	for _, a := range slices.Concat(o.sentinels, o.nodes) {
+		text += " " + a.Address
+	}
+	return text
+}
+
+func (s *session) Pass(to func(state []byte, fds []int) error) error {
+	return resplink.Descriptors(s.links(), func(fds []int) error {
+		v := resplink.Passed{Where: s.where, ByBucket: s.byBucket}
+		for _, p := range s.masters {
+			v.Masters = append(v.Masters, resplink.Master{Address: p.at.address,
+				Version: p.at.version,
+				Rests:   [2][]byte{p.commands.Rest(), p.subscriptions.Rest()}})
+		}
+		return to(v.Append(nil), fds)
+	})
+}
+
+// Inherit is part of cluster.Dialer.
+func (d *redisDialer) Inherit(state []byte, fds []int) (cluster.Link, error) {
+	conns, err := resplink.Conns(fds)
+	if err != nil {
+		return nil, err
+	}
+	v, err := resplink.ParsePassed(state, len(conns))
+	if err == nil && v.Where != d.options.where() {
+		err = errors.New("where Redis is has changed; that takes a stop and a start")
+	}
+	if err != nil {
+		for _, c := range conns {
+			c.Close()
+		}
+		return nil, err
+	}
+	s := newSession(v.Where, v.ByBucket)
+	for i, m := range v.Masters {
+		link := func(k int) *resplink.Link {
+			return resplink.New(poll.Quiet(conns[2*i+k]), m.Rests[k])
+		}
+		s.masters = append(s.masters, &masterLinks{commands: link(0), subscriptions: link(1),
+			at: &redisConn{address: m.Address, version: m.Version}})
+		a := d.options.address
+		a.Network, a.Address = "tcp", m.Address
+		d.known = append(d.known, a)
+	}
+	d.inherited = s
+	return s, nil
 }

@@ -1209,13 +1209,11 @@ func (l *loop) takePartial() (p *partial) {
 // a word to its peers. A TLS connection leaves its encryption behind, see internal/relay.
 
 // pause makes all loops stand still. Until End, what they own is the caller's.
-func (ls *loops) pause() *settle.Pause {
-	p := settle.NewPause(len(ls.all))
+func (ls *loops) pause(p *settle.Pause) {
 	for _, l := range ls.all {
 		l.post(taskFunc(func() { l.pausing = p }))
 	}
 	p.Wait()
-	return p
 }
 
 // stand makes the loop stand still. It returns false if the loop has ended.
@@ -1283,6 +1281,7 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	if err != nil {
 		return err
 	}
+	l.group.sockets.Add(1)
 	l.place(c)
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
 	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0

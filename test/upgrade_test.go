@@ -49,6 +49,7 @@ type walker struct {
 	heard atomic.Int64           // numbered events
 	wrong atomic.Pointer[string] // what was not as it should be
 	ended atomic.Bool
+	other func(message []byte) // gets what is not a numbered event; nil: nobody does
 }
 
 func (w *walker) fault(format string, args ...any) {
@@ -162,6 +163,9 @@ func (w *walker) run() {
 			w.fault("%s", b)
 		}
 		if !bytes.HasPrefix(b, []byte(`{"event":"n"`)) {
+			if w.other != nil {
+				w.other(b)
+			}
 			continue
 		}
 		var e struct{ Data string }

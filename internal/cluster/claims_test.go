@@ -84,7 +84,7 @@ func TestNodeClaimSteps(t *testing.T) {
 	var got []error
 	claim := func() {
 		n.Claim("a:home", c.Take(), func(err error) { got = append(got, err) })
-		n.runInbox()
+		n.driver.Work()
 	}
 	claim()
 	f := connectFake(t, n)
@@ -112,7 +112,7 @@ func TestNodeAsksForTheLatest(t *testing.T) {
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.Join("a:cache-x", "", "", true, func() {})
 	n.Publish("a:cache-x", "new", 0, true, claimOf(t, 1).Publish(), nil)
-	n.runInbox()
+	n.driver.Work()
 	give(n)
 	topic := n.topics["a:cache-x"]
 	topic.state = topicSyncing

@@ -19,19 +19,11 @@
 // with an ID of its own, I. Once the lease of an incarnation has run out, it is dead for ever, so
 // that commands which were under way for it can do no harm later.
 //
-// The names in Redis begin with P, which is REVERB_SCALING_CHANNEL. T stands for P:app:channel,
-// which names a topic. Package envelopes/keys has the keys.
-//
-// Channels of Redis: the channel T carries messages to all members of the topic. P:node:I carries
-// messages to one node, and P:all messages to all nodes. Package envelopes has the messages. Redis
-// delivers to one connection in the order in which it executed the commands, whatever the channel.
-// So the answer to a script that changes the keys of T comes back over P:node:I, in its place among
-// the messages, and not as the reply.
-//
-// In a Redis Cluster the topics are dealt out to buckets. P:{b} takes the place of P in every name
-// that belongs to bucket b, so that all keys of a script, and the channels on which it publishes,
-// share a slot; the channels are sharded ones. Names that belong to no topic are in bucket 0.
-// Without a Redis Cluster there is one bucket, and no braces.
+// Package envelopes/keys has the names of the keys in Redis. T, the key of a topic, is also the
+// channel that carries messages to all members of the topic. P:node:I carries messages to one node,
+// and P:all messages to all nodes. Redis delivers to one connection in the order in which it
+// executed the commands, whatever the channel. So the answer to a script that changes the keys of T
+// comes back over P:node:I, in its place among the messages, and not as the reply.
 //
 // A foreign value under the name of a topic's key leaves that topic alone until the value is gone:
 // its members hear all events, but only of the users of their own node. A foreign value under a
@@ -44,7 +36,7 @@
 // Files, in reading order. Package envelopes has the messages between nodes, and the scripts that
 // Redis runs.
 //
-//	cluster.go   the contract: Replica, Dialer, Link, Counters
+//	cluster.go   the contract: Replica, Dialer, Link
 //	node.go      the state, and how commands are sent
 //	drive.go     the goroutine
 //	updown.go    Redis comes and goes; ticks
@@ -54,6 +46,7 @@
 //	topics.go    members come and go
 //	linger.go    topics that are large are followed a little longer
 //	lease.go     nodes come and go; counts of connections
+//	hand.go      a node goes to another process
 //	queries.go   questions to Redis, for package census
 //	outbox.go    the application is told of transitions
 package cluster
@@ -61,7 +54,6 @@ package cluster
 import (
 	"context"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"reverb/internal/lib/resp"
@@ -115,6 +107,9 @@ type Dialer interface {
 	// Dial makes a session in which Redis knows the texts of scripts. Its errors have one line, for
 	// the log. Dial is called again when the session has ended.
 	Dial(ctx context.Context, scripts []string) (Link, error)
+	// Inherit takes over a session that Link.Pass has told of in another process. It owns the
+	// descriptors. The next Dial returns that session, which then begins.
+	Inherit(state []byte, fds []int) (Link, error)
 }
 
 // Link is a session with Redis. It has two connections to each master, one for commands and one for
@@ -136,6 +131,12 @@ type Link interface {
 	Flush()
 	// Batches are the sources of replies and pushes. They keep the order of each connection.
 	Batches() (replies, pushes <-chan Batch)
+	// Hold, Held and Release are as in package driver.
+	Hold()
+	Held() bool
+	Release()
+	// Pass gives to the session, which is held, as data and descriptors, which stay the Link's.
+	Pass(to func(state []byte, fds []int) error) error
 	// Fail ends the session. The first reason counts.
 	Fail(why error)
 	// Done is closed when the session has ended.
@@ -150,19 +151,4 @@ type Link interface {
 type Batch struct {
 	Master  int
 	Replies []resp.Reply
-}
-
-// Counters tell how a node gets on with Redis and the other nodes.
-type Counters struct {
-	Up, Live   atomic.Bool   // there is a session; events go through Redis
-	Reconnects atomic.Uint64 // sessions, the first one included
-	Published  atomic.Uint64 // events, by this node
-	Received   atomic.Uint64 // envelopes
-	Lost       atomic.Uint64 // events that other nodes never get
-	Uncertain  atomic.Uint64 // events that may or may not have reached other nodes
-	Malformed  atomic.Uint64 // messages that are not envelopes
-	Unknown    atomic.Uint64 // envelopes of another version
-	Duplicates atomic.Uint64 // events that came again
-	Backlog    atomic.Int64  // bytes of events that wait for Redis
-	Troubled   atomic.Int64  // topics for which Redis holds a foreign key
 }

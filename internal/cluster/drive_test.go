@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -18,6 +19,7 @@ import (
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/resp"
+	"reverb/internal/lib/settle"
 )
 
 // memRedis is a Redis that the goroutines of several nodes use: the model behind a lock.
@@ -27,6 +29,9 @@ type memRedis struct {
 	links  []*memLink
 	down   bool        // it accepts no sessions
 	dialed []time.Time // when it was asked for one
+
+	mute      bool     // it owes its answers
+	inherited *memLink // that the next Dial returns; nil: none
 }
 
 func newMemRedis() *memRedis {
@@ -78,6 +83,10 @@ func (m *memRedis) fail(down bool) {
 func (m *memRedis) Dial(context.Context, []string) (Link, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if l := m.inherited; l != nil {
+		m.inherited = nil
+		return l, nil
+	}
 	m.dialed = append(m.dialed, time.Now())
 	if m.down {
 		return nil, errors.New("connection refused")
@@ -88,6 +97,21 @@ func (m *memRedis) Dial(context.Context, []string) (Link, error) {
 	return l, nil
 }
 
+// Inherit takes over the session whose number is state.
+func (m *memRedis) Inherit(state []byte, _ []int) (Link, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for i, l := range m.links {
+		if strconv.Itoa(i) == string(state) {
+			next := *l
+			next.done, next.held = make(chan struct{}), false
+			m.links[i], m.inherited = &next, &next
+			return &next, nil
+		}
+	}
+	return nil, errors.New("no such session")
+}
+
 // memLink is a session with a memRedis. Its channels hold all that a test sends.
 type memLink struct {
 	redis           *memRedis
@@ -96,6 +120,26 @@ type memLink struct {
 	unsent          []resp.Reply    // owned by the node's goroutine
 	replies, pushes chan Batch
 	done            chan struct{}
+	held            bool // guarded by redis.mu
+}
+
+func (l *memLink) hold(is bool) {
+	l.redis.mu.Lock()
+	defer l.redis.mu.Unlock()
+	l.held = is
+}
+func (l *memLink) Hold()    { l.hold(true) }
+func (l *memLink) Release() { l.hold(false) }
+func (l *memLink) Held() bool {
+	l.redis.mu.Lock()
+	defer l.redis.mu.Unlock()
+	return l.held
+}
+func (l *memLink) Pass(to func(state []byte, fds []int) error) error {
+	l.redis.mu.Lock()
+	i := slices.Index(l.redis.links, l)
+	l.redis.mu.Unlock()
+	return to([]byte(strconv.Itoa(i)), nil)
 }
 
 func (l *memLink) push(words ...string) {
@@ -124,7 +168,10 @@ func (l *memLink) Subscription(_ int, args ...string) {
 }
 func (l *memLink) Waiting(int) (commands, subscriptions int) { return 0, 0 }
 func (l *memLink) Flush() {
-	if len(l.unsent) > 0 {
+	l.redis.mu.Lock()
+	mute := l.redis.mute
+	l.redis.mu.Unlock()
+	if len(l.unsent) > 0 && !mute {
 		l.replies <- Batch{Replies: l.unsent}
 		l.unsent = nil
 	}
@@ -176,8 +223,8 @@ func startNode(m *memRedis, r Replica, seed uint64) (*Node, *lockedLog) {
 	return n, log
 }
 
-// settle lets time pass until the nodes have done all that does not wait for more of it.
-func settle(d time.Duration) {
+// pass lets time pass until the nodes have done all that does not wait for more of it.
+func pass(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
 }
@@ -192,25 +239,25 @@ func TestNodeRuns(t *testing.T) {
 		b, _ := startNode(m, second, 2)
 		in := 0
 		a.Join("a:presence-x", "7", "{}", false, func() { in++ })
-		settle(0)
+		pass(0)
 		if in != 1 || log.has("Redis cannot be reached") != 1 {
 			t.Errorf("%d members are in without Redis, want 1; the log says so %d times, want 1",
 				in, log.has("Redis cannot be reached"))
 		}
-		settle(tellAgain + time.Second)
+		pass(tellAgain + time.Second)
 		if got := log.has("trying on"); got != 1 {
 			t.Errorf("the log repeats %d times in %v that Redis is away, want 1", got, tellAgain)
 		}
 
 		m.fail(false)
-		settle(2 * peersGrace)
+		pass(2 * peersGrace)
 		if !a.Counters.Live.Load() || !b.Counters.Live.Load() {
 			t.Fatal("Redis is back, and a node is not live")
 		}
 		b.Join("a:presence-x", "8", "[]", false, func() { in++ })
-		settle(0)
+		pass(0)
 		a.Publish("a:presence-x", "hello", 5, false, nil, nil)
-		settle(0)
+		pass(0)
 		want := []string{"added a:presence-x 7 {}", "snapshot a:presence-x [7] ",
 			"added a:presence-x 8 []", "deliver a:presence-x hello 5 false"}
 		if in != 2 || !slices.Equal(first.told, want) {
@@ -223,7 +270,7 @@ func TestNodeRuns(t *testing.T) {
 		}
 
 		m.fail(false) // and both come back
-		settle(2 * time.Second)
+		pass(2 * time.Second)
 		if got := a.Counters.Reconnects.Load(); got != 2 || !a.Counters.Live.Load() {
 			t.Errorf("%d sessions after a lost link, want 2; live: %v", got, a.Counters.Live.Load())
 		}
@@ -233,7 +280,7 @@ func TestNodeRuns(t *testing.T) {
 		if took := time.Since(began); took > 0 {
 			t.Errorf("a node takes %v to leave, with a Redis that answers at once", took)
 		}
-		settle(0)
+		pass(0)
 		if want := []string{"removed a:presence-x 7"}; !slices.Equal(second.told, want) {
 			t.Errorf("a node has left, and the other tells %q, want %q", second.told, want)
 		}
@@ -252,17 +299,17 @@ func TestNodeOverloaded(t *testing.T) {
 		m, r := newMemRedis(), &busyScribe{}
 		n, _ := startNode(m, r, 1)
 		n.Join("a:x", "", "", false, func() {})
-		settle(2 * peersGrace)
+		pass(2 * peersGrace)
 		r.busy(true)
 		n.Publish("a:x", "hello", 0, false, nil, nil)
-		settle(2 * replyLimit)
+		pass(2 * replyLimit)
 		if got := r.delivered(); got != 0 || n.Counters.Reconnects.Load() != 1 {
 			t.Errorf("overloaded: %d events delivered, want 0; %d sessions, want 1", got,
 				n.Counters.Reconnects.Load())
 		}
 		r.busy(false)
-		settle(0)
-		settle(2 * overloadPause)
+		pass(0)
+		pass(2 * time.Millisecond)
 		if got := r.delivered(); got != 1 {
 			t.Errorf("no longer overloaded: %d events delivered, want 1", got)
 		}
@@ -310,20 +357,20 @@ func TestQueries(t *testing.T) {
 			t.Errorf("without Redis: got the error %v, want %v", err, errAway)
 		}
 		m.fail(false)
-		settle(2 * peersGrace)
+		pass(2 * peersGrace)
 		if got, err := all.OccupiedTopics(ctx); len(got) != 0 || err != nil {
 			t.Errorf("nobody is there: got the topics %q, %v", got, err)
 		}
 		b, _ := startNode(m, new(scribe), 2)
-		settle(2 * peersGrace)
+		pass(2 * peersGrace)
 		a.Join("a:presence-x", "9", "{}", false, func() {})
-		settle(0)
+		pass(0)
 		b.Join("a:presence-x", "8", "{}", false, func() {})
 		b.Join("a:presence-x", "8", "{}", false, func() {})
 		b.Join("a:cache-y", "", "", true, func() {})
 		b.Publish("a:cache-y", "sun", 0, true, nil, nil)
 		m.do("SET", "p:a:foreign:nodes", "not a hash")
-		settle(time.Second)
+		pass(time.Second)
 
 		if got, err := all.Members(ctx, "a:presence-x"); !slices.Equal(got, []string{"9", "8"}) ||
 			err != nil {
@@ -356,7 +403,7 @@ func TestQueries(t *testing.T) {
 					t.Errorf("nobody waits any more: got %v, want %v", err, context.Canceled)
 				}
 			})
-		settle(time.Second)
+		pass(time.Second)
 		m.do("SET", "p:a:presence-x:members", "not a hash")
 		if _, err := all.Members(ctx, "a:presence-x"); err == nil ||
 			!strings.Contains(err.Error(), "WRONGTYPE") {
@@ -364,7 +411,7 @@ func TestQueries(t *testing.T) {
 		}
 		got := int64(0)
 		a.Count("a", 4, func(n int64, err error) { got = n })
-		settle(0)
+		pass(0)
 		if got != 4 {
 			t.Errorf("connections: got %d, want 4", got)
 		}
@@ -385,7 +432,7 @@ func TestBehind(t *testing.T) {
 	if !n.Behind() {
 		t.Error("a node is not behind with more on its way than maxInflight")
 	}
-	if n.runInbox(); n.Behind() {
+	if n.driver.Work(); n.Behind() {
 		t.Error("the events wait for Redis, and the node is still behind")
 	}
 }
@@ -396,7 +443,7 @@ func TestBackOff(t *testing.T) {
 		m := newMemRedis()
 		m.down = true
 		n, _ := startNode(m, new(scribe), 1)
-		settle(5 * time.Second)
+		pass(5 * time.Second)
 		n.Close()
 		longest := 50 * time.Millisecond
 		for i := range len(m.dialed) - 1 {
@@ -408,5 +455,119 @@ func TestBackOff(t *testing.T) {
 		if len(m.dialed) < 12 {
 			t.Errorf("%d attempts in five seconds, want 12 or more", len(m.dialed))
 		}
+	})
+}
+
+// TestHandOver gives one of two nodes to a successor, while members come and events are published:
+// the other node notices nothing.
+func TestHandOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, first, second, third := newMemRedis(), new(scribe), new(scribe), new(scribe)
+		a, _ := startNode(m, first, 1)
+		b, _ := startNode(m, second, 2)
+		pass(2 * peersGrace)
+		ready := func() {}
+		for _, user := range []string{"7", "8", "9"} {
+			a.Join("a:presence-x", user, "{}", false, ready)
+		}
+		pass(time.Second)
+		b.Join("a:presence-x", "1", "{}", false, ready)
+		a.Join("a:plain", "", "", false, ready)
+		a.Join("a:left", "", "", false, ready)
+		pass(time.Second)
+		a.Publish("a:presence-x", "one", 0, false, nil, nil)
+		pass(0)
+		second.told = nil
+
+		s := settle.NewPause(0)
+		failed := a.Stand(s).Err
+		if s.Wait(); failed() != nil {
+			t.Fatal(failed())
+		}
+		pass(2 * time.Second) // longer than Redis may be silent
+		s.End(false)
+		a.Publish("a:presence-x", "two", 0, false, nil, nil)
+		pass(time.Second)
+		s = settle.NewPause(0)
+		failed = a.Stand(s).Err
+		if s.Wait(); failed() != nil {
+			t.Fatal(failed())
+		}
+		b.Publish("a:presence-x", "three", 0, false, nil, nil)
+		pass(2 * leaseTime)
+
+		log := new(lockedLog)
+		next := New(Options{Prefix: "p", Patience: time.Minute}, m, third,
+			slog.New(slog.NewTextHandler(log, nil)))
+		if err := a.Bequeath(func(_ string, state []byte, fds ...int) error {
+			return next.Inherit(state, fds)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		s.End(true)
+		for _, user := range []string{"7", "8"} { // 9 is lost on the way, and so is a:left
+			next.Join("a:presence-x", user, "{}", false, ready)
+		}
+		next.Join("a:plain", "", "", false, ready)
+		next.Start()
+		pass(0)
+		next.Publish("a:presence-x", "four", 0, false, nil, nil)
+		pass(2 * leaseTime)
+		want := []string{"deliver a:presence-x two 0 false", "deliver a:presence-x three 0 false",
+			"removed a:presence-x 9", "deliver a:presence-x four 0 false"}
+		if !slices.Equal(second.told, want) {
+			t.Errorf("the other node tells %q, want %q", second.told, want)
+		}
+		want = []string{"snapshot a:left [] ", "snapshot a:plain [] ",
+			"snapshot a:presence-x [7 8 9 1] ", "dropped a:left",
+			"deliver a:presence-x three 0 false", "removed a:presence-x 9",
+			"deliver a:presence-x four 0 false"}
+		if !slices.Equal(third.told, want) {
+			t.Errorf("the successor tells %q, want %q", third.told, want)
+		}
+		if got := next.Counters.Reconnects.Load(); got != 1 || len(m.dialed) != 2 ||
+			next.id != a.id {
+			t.Errorf("%d sessions of %q, %d dialed, want one, and two", got, next.id, len(m.dialed))
+		}
+		other := New(Options{Prefix: "q"}, m, third, slog.New(slog.DiscardHandler))
+		if err := other.Inherit([]byte{1, '0', 1, 1, 'p'}, nil); err == nil {
+			t.Error("nonsense is taken")
+		}
+		m.fail(false) // and the successor comes back as the next incarnation
+		pass(2 * peersGrace)
+		if got := next.Counters.Reconnects.Load(); got != 2 || !next.Counters.Live.Load() {
+			t.Errorf("%d sessions after a lost link, want 2", got)
+		}
+		next.Close()
+		b.Close()
+	})
+}
+
+// TestStandRefused does not stand still while Redis owes an answer, and goes on then.
+func TestStandRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m, r := newMemRedis(), new(scribe)
+		if newTestNode(time.Minute, r, slog.New(slog.DiscardHandler)).Unfit(false) == "" {
+			t.Error("a node that is not live can be handed over")
+		}
+		n, _ := startNode(m, r, 1)
+		pass(2 * peersGrace)
+		if why := n.Unfit(false); why != "" {
+			t.Error(why)
+		}
+		m.mu.Lock()
+		m.mute = true
+		m.mu.Unlock()
+		n.Publish("a:x", "one", 0, false, nil, nil)
+		begun := time.Now()
+		s := settle.NewPause(0)
+		failed := n.Stand(s).Err
+		s.Wait()
+		if err := failed(); err == nil || time.Since(begun) > 2*time.Second {
+			t.Errorf("it stands still after %v", time.Since(begun))
+		}
+		s.End(false)
+		pass(time.Second)
+		n.Close()
 	})
 }

@@ -50,7 +50,10 @@ func (n *Node) renew() {
 	if n.incarnations == 1 || n.Counters.Live.Load() {
 		since = n.redisTime - peersGrace.Milliseconds() // each ready node says so in that time
 	}
-	s := n.link
+	s, lease := n.link, leaseTime
+	if n.standing {
+		lease = standLease
+	}
 	n.eval(call{done: func(r resp.Reply, err error) {
 		if err != nil || s != n.link || n.stopping {
 			return
@@ -82,7 +85,7 @@ func (n *Node) renew() {
 		}
 		n.goLive()
 	}}, &n.scripts.Renew, []string{n.key(0, "nodes"), n.key(0, "ready")},
-		n.id, scripts.Milliseconds(leaseTime), mode, take, scripts.Milliseconds(undertakerTime),
+		n.id, scripts.Milliseconds(lease), mode, take, scripts.Milliseconds(undertakerTime),
 		strconv.FormatInt(since, 10), n.key(0, "all"))
 }
 

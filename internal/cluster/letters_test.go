@@ -3,6 +3,7 @@ package cluster
 import (
 	"fmt"
 	"log/slog"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -24,7 +25,7 @@ func TestLetters(t *testing.T) {
 			t.Errorf("without Redis: got %v, %v", got, err)
 		}
 	})
-	n.runInbox()
+	n.driver.Work()
 	link := give(n)
 	n.id, n.own = "a-1", map[string]bool{"p:node:a-1": true}
 	var heard []string
@@ -33,7 +34,7 @@ func TestLetters(t *testing.T) {
 			heard = append(heard, fmt.Sprint(got, err))
 		})
 	}
-	n.runInbox()
+	n.driver.Work()
 	letter := envelopes.Envelope{Kind: envelopes.Letter, ID: "a-1", Payload: "hello"}.Encode()
 	if want := []string{"PUBLISH", "p:node:b-2", letter}; len(link.commands) != 2 ||
 		!slices.Equal(link.commands[0], want) {
@@ -67,8 +68,10 @@ func TestOthers(t *testing.T) {
 		ids, err := census.Census{Asker: n}.Others(t.Context())
 		got <- answer{ids, err}
 	}()
-	<-n.wake
-	n.runInbox()
+	for n.driver.Waiting() == 0 {
+		runtime.Gosched()
+	}
+	n.driver.Work()
 	if want := []string{"ZRANGE", "p:nodes", "0", "-1"}; !slices.Equal(link.commands[0], want) {
 		t.Fatalf("got %q, want %q", link.commands, want)
 	}

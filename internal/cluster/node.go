@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"context"
 	crand "crypto/rand"
 	"errors"
 	"fmt"
@@ -9,13 +8,14 @@ import (
 	"math/rand/v2"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/legacy"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/asked"
+	"reverb/internal/lib/driver"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
@@ -73,7 +73,7 @@ var errAway = errors.New("Redis is not reachable")
 // Node is this process as a part of the cluster. One goroutine owns all that changes; others hand
 // it work with post. Any goroutine may call the exported methods.
 type Node struct {
-	// Constant after New.
+	// Constant after New and Inherit.
 	number   uint64 // of this process
 	prefix   string // of all names
 	scripts  *scripts.Set
@@ -87,12 +87,9 @@ type Node struct {
 	told     func(from, text string) // see Options
 	outbox   Outbox                  // see Options
 	log      *slog.Logger
-	up       chan Link
-	wake     chan struct{}
-	stop     context.CancelFunc
-	running  sync.WaitGroup
+	driver   *driver.Driver[Link, Batch]
 
-	Counters Counters // any goroutine may read them
+	Counters legacy.Counters // any goroutine may read them
 
 	// Owned by the goroutine that connects.
 	random *rand.Rand
@@ -121,13 +118,12 @@ type Node struct {
 	strangers   bool            // Laravel Reverb was seen, and the log says so
 	starting    bool            // new members wait for the first session, see startPatience
 	stopping    bool
-	toldWhy     string    // the reason that the log last gave for the end of a session
-	toldAway    time.Time // when the log gave it
-	flapping    bool      // the last session ended for that reason soon after; the log is silent
-
-	mu      sync.Mutex
-	inbox   []func()
-	waiting atomic.Int64 // the length of inbox
+	standing    bool // it stands still, or is about to
+	// heirs has, between Inherit and Start, how many members Redis knows in each topic; then nil
+	heirs    map[*topic]int32
+	toldWhy  string    // the reason that the log last gave for the end of a session
+	toldAway time.Time // when the log gave it
+	flapping bool      // the last session ended for that reason soon after; the log is silent
 
 	inflight  atomic.Int64 // bytes of events that Redis has not accepted
 	unsent    atomic.Int64 // bytes that wait on the links for commands
@@ -254,16 +250,14 @@ type topic struct {
 	members int32 // subscriptions of this node; 0: it lingers
 	cache   bool  // its events are remembered
 	state   topicState
-	dirty   bool                          // Redis does not know members
-	counted bool                          // in syncing
-	queued  bool                          // in joining
-	users   fewmap.Map[*topicUser]        // of this node
-	view    fewmap.Map[*envelopes.Member] // all nodes' users, as the members here know them
-	missing map[string]bool               // users of view whose node may still come back
-	order   int                           // of the member of view that came last
-	kept    *outgoing                     // the last event to remember that Redis does not have
-	total   int                           // members on all nodes; 0: not known
-	unheard bool                          // total came while members waited for a marker
+	dirty   bool                   // Redis does not know members
+	counted bool                   // in syncing
+	queued  bool                   // in joining
+	users   fewmap.Map[*topicUser] // of this node
+	view    envelopes.View         // all nodes' users, as the members here know them
+	kept    *outgoing              // the last event to remember that Redis does not have
+	total   int                    // members on all nodes; 0: not known
+	unheard bool                   // total came while members waited for a marker
 	*waiters
 }
 
@@ -329,11 +323,11 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 		patience: o.Patience, recent: recentTime, keep: maxRecent,
 		atOnce: bulkCommands, large: lingerUsers,
 		dialer: d, replica: r, told: o.Told, outbox: o.Outbox, log: log, random: random,
-		up: make(chan Link), wake: make(chan struct{}, 1),
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
 		topics: map[string]*topic{}, peers: map[string]bool{},
 		apps: map[string]bool{}, countsDirty: map[string]bool{},
 	}
+	n.driver = driver.New[Link, Batch](machine{n})
 	if o.Failover || o.Sharded {
 		n.recent = recentTimeMany
 	}
@@ -367,24 +361,13 @@ func (n *Node) key(bucket int, parts ...string) string {
 
 // Crowded says that so much waits for this node that clients should not ask for more places.
 func (n *Node) Crowded() bool {
-	return n.newTopics.Load() > maxNewTopics || n.waiting.Load() > maxInbox/16
+	return n.newTopics.Load() > maxNewTopics || n.driver.Waiting() > maxInbox/16
 }
 
 // Behind says that Redis or this node is so far behind that publishers should wait.
 func (n *Node) Behind() bool {
 	return n.inflight.Load() > maxInflight || n.unsent.Load() > maxInflight ||
-		n.waiting.Load() > maxInbox
-}
-
-func (n *Node) runInbox() {
-	n.mu.Lock()
-	work := n.inbox
-	n.inbox = nil
-	n.waiting.Store(0)
-	n.mu.Unlock()
-	for _, f := range work {
-		f()
-	}
+		n.driver.Waiting() > maxInbox
 }
 
 // begin begins a turn. All decisions of the turn use this time.
@@ -393,7 +376,7 @@ func (n *Node) begin(now time.Time) { n.now = now }
 // endTurn does the work that was handed over, gives the link what the turn has written, and
 // notices the end of a session.
 func (n *Node) endTurn() {
-	n.runInbox()
+	n.driver.Work()
 	if n.link == nil {
 		return
 	}

@@ -70,6 +70,10 @@ func (l *fakeLink) Batches() (replies, pushes <-chan Batch)   { return nil, nil 
 func (l *fakeLink) Done() <-chan struct{}                     { return nil }
 func (l *fakeLink) Err() error                                { return l.why }
 func (l *fakeLink) Wait()                                     {}
+func (l *fakeLink) Hold()                                     {}
+func (l *fakeLink) Held() bool                                { return true }
+func (l *fakeLink) Release()                                  {}
+func (l *fakeLink) Pass(func([]byte, []int) error) error      { return nil }
 func (l *fakeLink) Fail(why error) {
 	if l.why == nil {
 		l.why = why
@@ -112,7 +116,7 @@ func TestNodeAlone(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	n.runInbox()
+	n.driver.Work()
 	want := []string{"added a:presence-x 7 {}", "deliver a:presence-x hello 5 true",
 		"removed a:presence-x 7", "dropped a:presence-x", "terminate a 7"}
 	if !slices.Equal(r.told, want) || ready != 3 {
@@ -131,7 +135,7 @@ func TestNodeAlone(t *testing.T) {
 	for range 5 { // more than may wait
 		n.Publish("a:x", strings.Repeat("x", maxBacklog/4), 0, false, nil, nil)
 	}
-	n.runInbox()
+	n.driver.Work()
 	if n.backlogSize > maxBacklog || n.Counters.Lost.Load() != 2 || n.inflight.Load() != 0 {
 		t.Errorf("bounded: %d bytes queued, %d lost, %d on their way", n.backlogSize,
 			n.Counters.Lost.Load(), n.inflight.Load())
@@ -144,7 +148,7 @@ func TestNodeSendsLate(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
 	n.Publish("a:x", "late", 0, false, nil, nil)
-	n.runInbox()
+	n.driver.Work()
 	give(n)
 	n.Counters.Live.Store(true)
 	n.topics["a:x"].state = topicActive
@@ -177,7 +181,7 @@ func TestNodeBulk(t *testing.T) {
 	for i := range events {
 		publish(i)
 	}
-	n.runInbox()
+	n.driver.Work()
 	link := give(n)
 	m := n.masters[0]
 	n.Counters.Live.Store(true)
@@ -198,7 +202,7 @@ func TestNodeBulk(t *testing.T) {
 	}
 	turn(100, 99) // in turn, until the link is full
 	publish(events)
-	n.runInbox()
+	n.driver.Work()
 	if last := n.backlog[len(n.backlog)-1]; !strings.HasSuffix(last.payload,
 		strconv.Itoa(events)) || last.delivered {
 		t.Fatal("an event overtakes what waits")
@@ -233,7 +237,7 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.Join("a:cache-x", "", "", true, func() {})
 	n.Publish("a:cache-x", "new", 0, true, nil, nil)
-	n.runInbox()
+	n.driver.Work()
 	give(n)
 	topic := n.topics["a:cache-x"]
 	snapshot := func() {
@@ -260,7 +264,7 @@ func TestTotals(t *testing.T) {
 	n := newTestNode(time.Hour, r, slog.New(slog.DiscardHandler))
 	n.starting = false
 	n.Join("a:cache-x", "", "", true, func() {})
-	n.runInbox()
+	n.driver.Work()
 	link := give(n)
 	n.registered = true
 	topic := n.topics["a:cache-x"]
@@ -463,7 +467,7 @@ func TestNodeForeignKey(t *testing.T) {
 func TestNodeStartsBesideAForeignKey(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	n.runInbox()
+	n.driver.Work()
 	f := &redis{t, n, new(fakeLink)}
 	n.handleUp(f.link)
 	for _, of := range []struct {
@@ -487,7 +491,7 @@ func TestNodeStartsBesideAForeignKey(t *testing.T) {
 func TestNodeStartsWithATopicThatGoes(t *testing.T) {
 	n := newTestNode(time.Hour, new(scribe), slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	n.runInbox()
+	n.driver.Work()
 	f := &redis{t, n, new(fakeLink)}
 	n.handleUp(f.link)
 	f.said("")
@@ -547,7 +551,7 @@ func TestNodeHoldsTooLong(t *testing.T) {
 	publish := func(payload string, live bool) {
 		n.Counters.Live.Store(live)
 		n.Publish("a:x", payload, 0, false, nil, nil)
-		n.runInbox()
+		n.driver.Work()
 	}
 	publish("here", false)
 	publish("old", true)
@@ -741,7 +745,7 @@ func TestNodeGarbage(t *testing.T) {
 	r := new(scribe)
 	n := newTestNode(time.Minute, r, slog.New(slog.DiscardHandler))
 	n.Join("a:x", "", "", false, func() {})
-	n.runInbox()
+	n.driver.Work()
 	give(n)
 	n.own = map[string]bool{"p:node:me": true}
 	say := func(channel, message string) {

@@ -55,9 +55,9 @@ func TestOutbox(t *testing.T) {
 	for _, gone := range []bool{true, false} {
 		active("u", 2)
 		n.Leave("a:x", "u", gone)
-		n.runInbox()
+		n.driver.Work()
 		n.Leave("a:x", "", gone)
-		n.runInbox()
+		n.driver.Work()
 		o.wants(t, fmt.Sprint("a:x ", gone), fmt.Sprint("a:x ", gone))
 	}
 	keys := l.commands[len(l.commands)-1]

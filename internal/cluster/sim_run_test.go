@@ -228,6 +228,8 @@ func (w *world) act(p step, s *simNode, topic string) {
 		s.front.watch(p.c)
 	case sayStep:
 		s.say(topic)
+	case handStep:
+		w.handOver(s, p.c)
 	case keyStep:
 		w.request(s, w.pickRequest(p.c), p.b>>8)
 	case catchUpStep:

@@ -57,6 +57,7 @@ const (
 	churnStep // a client leaves a topic, and another joins it at once
 	watchStep // a client begins to watch users, or one ends
 	sayStep   // the application is told of an event
+	handStep  // a node goes to another process
 	faultStep
 )
 
@@ -74,7 +75,7 @@ func (s step) String() string {
 	}
 	return [...]string{"move", "advance", "pass", "join", "leave", "publish", "request", "catch up",
 		"connect", "count", "stats", "terminate", "drain", "leave and join",
-		"watch", "say"}[s.kind]
+		"watch", "say", "hand over"}[s.kind]
 }
 
 type faultKind uint8
@@ -138,7 +139,7 @@ func shapeOf(seed uint64) shape {
 	count := 300 + rng.IntN(200)
 	weights := []int{moveStep: 48, advanceStep: 8, passStep: 2, joinStep: 13, leaveStep: 8,
 		publishStep: 10, keyStep: 8, catchUpStep: 1, connectStep: 1, countStep: 1, statsStep: 1,
-		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3, sayStep: 2}
+		terminateStep: 1, drainStep: 6, churnStep: 4, watchStep: 3, sayStep: 2, handStep: 2}
 	total := 0
 	for _, w := range weights {
 		total += w
@@ -265,6 +266,20 @@ func (l *simLink) Batches() (replies, pushes <-chan Batch) { return nil, nil }
 func (l *simLink) Done() <-chan struct{}                   { return nil }
 func (l *simLink) Err() error                              { return l.why }
 func (l *simLink) Wait()                                   {}
+func (l *simLink) Hold()                                   {}
+func (l *simLink) Held() bool                              { return true }
+func (l *simLink) Release()                                {}
+func (l *simLink) Pass(to func(state []byte, fds []int) error) error {
+	return to(nil, nil)
+}
+
+// simDialer gives a node the link that another process has had.
+type simDialer struct{ link *simLink }
+
+func (d simDialer) Dial(context.Context, []string) (Link, error) {
+	return nil, errors.New("the scheduler connects")
+}
+func (d simDialer) Inherit([]byte, []int) (Link, error) { return d.link, nil }
 func (l *simLink) Fail(why error) {
 	if l.why == nil {
 		l.why = why
@@ -787,7 +802,7 @@ func (s *simNode) work() (moved bool) {
 	for s.post(s.w.rng.Uint32()) {
 		moved = true
 	}
-	if s.n.waiting.Load() > 0 {
+	if s.n.driver.Waiting() > 0 {
 		s.turn(nil)
 		moved = true
 	}
@@ -879,7 +894,7 @@ func (s *simNode) notice() {
 	for _, t := range n.topics {
 		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
 			"topic: alone", "topic: active"}[t.state])
-		at(len(t.missing) > 0, "topic: members missing")
+		at(len(t.view.Missing()) > 0, "topic: members missing")
 		at(t.waiters != nil && len(t.behind) > 0, "topic: waits for a marker")
 		at(t.kept != nil, "topic: keeps the latest")
 		at(t.lingers(), "topic: lingers")

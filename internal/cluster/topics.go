@@ -3,7 +3,6 @@ package cluster
 import (
 	"encoding/binary"
 	"fmt"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -30,6 +29,9 @@ const (
 func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 	n.post(func() {
 		t := n.topics[name]
+		if n.heirs != nil && n.heir(name, user, ready) {
+			return
+		}
 		if t == nil {
 			b := n.bucketOf(name)
 			t = &topic{name: name, bucket: int32(b), cache: cache}
@@ -394,60 +396,24 @@ func (n *Node) sync(t *topic, bulk bool) {
 	})
 }
 
-// byOrder compares two members by the order in which they came.
-func byOrder(a, b *envelopes.Member) int { return a.Order - b.Order }
-
-// replaceView makes members the view of a topic, in the order in which they came, and tells the
-// replica what has changed. gone are members of the former view of whom the replica was not told:
-// this node is not live yet, and they may come back.
-func (n *Node) replaceView(t *topic, members []*envelopes.Member) (gone []*envelopes.Member) {
-	slices.SortFunc(members, byOrder)
-	before := t.view
-	t.view, t.state = fewmap.Map[*envelopes.Member]{}, topicActive
-	for _, m := range members {
-		t.view.Put(m.User, m)
-		t.order = max(t.order, m.Order)
-	}
-	for user, m := range before.All {
-		if t.view.Get(user) == nil {
-			gone = append(gone, m)
-		}
-	}
-	slices.SortFunc(gone, byOrder)
-	if n.Counters.Live.Load() {
-		for _, m := range gone {
-			n.replica.Removed(t.name, m.User)
-		}
-		gone = nil
-	}
-	if before.Len() > 0 {
-		for _, m := range members {
-			if before.Get(m.User) == nil {
-				n.replica.Added(t.name, m.User, m.Info)
-			}
-		}
-	}
-	return gone
-}
-
 // handleSnapshot brings a topic into step. The members that were here before learn what has changed
 // since. A user that the snapshot lacks may be with a node that is not back yet.
 func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
 	if n.topics[t.name] != t || t.state != topicSyncing {
 		return
 	}
-	gone := n.replaceView(t, e.Members)
-	members := append(gone, e.Members...)
+	live := n.Counters.Live.Load()
+	gone, come, members := t.view.Replace(e.Members, !live)
+	t.state = topicActive
+	for i := 0; live && i < len(gone); i++ { // otherwise they may come back
+		n.replica.Removed(t.name, gone[i].User)
+	}
+	for _, m := range come {
+		n.replica.Added(t.name, m.User, m.Info)
+	}
 	users, infos := make([]string, len(members)), make([]string, len(members))
 	for i, m := range members {
 		users[i], infos[i] = m.User, m.Info
-	}
-	if len(gone) > 0 {
-		t.missing = make(map[string]bool, len(gone))
-		for _, m := range gone {
-			t.view.Put(m.User, m)
-			t.missing[m.User] = true
-		}
 	}
 	cached, life := e.Payload, time.Duration(e.Life)*time.Millisecond
 	if t.kept != nil {

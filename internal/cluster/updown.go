@@ -20,6 +20,9 @@ const startPatience = 500 * time.Millisecond
 // handleUp begins a session, as a new incarnation. Once Redis has granted the lease, this node
 // tells it again everything that it has.
 func (n *Node) handleUp(s Link) {
+	if n.link == s {
+		return // another process has begun it
+	}
 	if n.stopping {
 		s.Fail(errors.New("stopping"))
 		return
@@ -29,11 +32,24 @@ func (n *Node) handleUp(s Link) {
 	}
 	n.Counters.Reconnects.Add(1)
 	n.incarnations++
-	n.id = envelopes.Incarnation(n.number, n.incarnations)
-	n.starting = false
-	n.session = newSession(s)
-	n.upAt, n.renewed = n.now, n.now
 	version, masters, byBucket := s.Layout()
+	n.enter(s, masters, byBucket)
+	n.upAt, n.renewed = n.now, n.now
+	n.Counters.Up.Store(true)
+	if !n.flapping {
+		n.log.Info("connected to Redis", "version", version, "masters", masters, "node", n.id)
+	}
+	for i := range n.buckets {
+		n.subscribeTo(i, n.buckets[i].own)
+	}
+	n.subscribeTo(0, n.key(0, "all"))
+	n.renew()
+}
+
+// enter makes a link the session of an incarnation.
+func (n *Node) enter(l Link, masters int, byBucket []int) {
+	n.id = envelopes.Incarnation(n.number, n.incarnations)
+	n.starting, n.session = false, newSession(l)
 	n.masters, n.byBucket = make([]*master, masters), make([]*master, len(byBucket))
 	for i := range n.masters {
 		n.masters[i] = &master{index: i, replied: n.now, heard: n.now}
@@ -41,18 +57,10 @@ func (n *Node) handleUp(s Link) {
 	for b, i := range byBucket {
 		n.byBucket[b] = n.masters[i]
 	}
-	n.Counters.Up.Store(true)
-	if !n.flapping {
-		n.log.Info("connected to Redis", "version", version, "masters", masters, "node", n.id)
-	}
 	for i := range n.buckets {
-		b := &n.buckets[i]
-		b.own = n.key(i, "node", n.id)
-		n.own[b.own] = true
-		n.subscribeTo(i, b.own)
+		n.buckets[i].own = n.key(i, "node", n.id)
+		n.own[n.buckets[i].own] = true
 	}
-	n.subscribeTo(0, n.key(0, "all"))
-	n.renew()
 }
 
 // register follows handleUp when Redis has granted the lease.
@@ -171,7 +179,8 @@ func (n *Node) handleDown() {
 	n.keepEvents(backlog)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.state, t.counted, t.queued, t.missing, t.total = topicDetached, false, false, nil, 0
+		t.state, t.counted, t.queued, t.total = topicDetached, false, false, 0
+		t.view.Found()
 		if n.releaseDetached(t); t.lingers() {
 			n.forget(t)
 		}
@@ -207,19 +216,14 @@ func (n *Node) joinDetached(t *topic, w waiter) {
 
 // addToView notes that a user is in a topic, and tells the members here if they did not know.
 func (n *Node) addToView(t *topic, user, info string) {
-	delete(t.missing, user)
-	if t.view.Get(user) == nil {
-		t.order++
-		t.view.Put(user, &envelopes.Member{User: user, Info: info, Order: t.order})
+	if t.view.Add(user, info) {
 		n.replica.Added(t.name, user, info)
 	}
 }
 
 // removeFromView is the reverse of addToView.
 func (n *Node) removeFromView(t *topic, user string) {
-	delete(t.missing, user)
-	if t.view.Get(user) != nil {
-		t.view.Delete(user)
+	if t.view.Remove(user) {
 		n.replica.Removed(t.name, user)
 	}
 }
@@ -248,10 +252,10 @@ func (n *Node) goLive() {
 	n.Counters.Live.Store(true)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		for _, user := range fewmap.InOrder(maps.All(t.missing)) {
+		for _, user := range t.view.Missing() {
 			n.removeFromView(t, user)
 		}
-		t.missing = nil
+		t.view.Found()
 		n.tellTotal(t)
 	}
 	for _, id := range n.former {

@@ -25,6 +25,15 @@ func (e alone[C, E]) Join(a App[C, E],
 	return s, p.Last, full
 }
 
+func (e alone[C, E]) Restore(a App[C, E], p channels.Place[C, E]) *channels.Subscription[C] {
+	p.Restored = true
+	s, _ := e.channels.Join(&p, 0, *new(E), e.now())
+	if p.Name.Kind().User {
+		a.SignedIn(p.Member.ID)
+	}
+	return s
+}
+
 // Rejoin takes the new user_info. A user with other connections keeps that of the first.
 func (e alone[C, E]) Rejoin(_ App[C, E], _ C, s *channels.Subscription[C],
 	m *protocol.Member) (last E, later bool) {

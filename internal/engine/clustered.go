@@ -48,6 +48,22 @@ func (e *clustered[C, E]) complete(a App[C, E], v *grant[C, E]) {
 	v.Conn.Joined(s, v.Last)
 }
 
+// Restore asks for the place as Join does, since the cluster knows it already. It knows the members
+// too, so the place makes nobody a member.
+func (e *clustered[C, E]) Restore(a App[C, E],
+	p channels.Place[C, E]) *channels.Subscription[C] {
+	user, info := "", ""
+	if kind := p.Name.Kind(); kind.Presence {
+		user, info = p.Member.ID, string(p.Member.Info)
+	} else if kind.User {
+		user = p.Member.ID
+	}
+	p.Restored = true
+	e.channels.Reserve(&p, e.now(), func() {})
+	e.peers.Join(topics.Name(a.ID(), p.Name.String()), user, info, p.Name.Kind().Cache, func() {})
+	return e.channels.Attach(&p)
+}
+
 // Rejoin is answered on a cache channel when this node has caught up with the cluster.
 func (e *clustered[C, E]) Rejoin(a App[C, E], c C, s *channels.Subscription[C],
 	m *protocol.Member) (last E, later bool) {

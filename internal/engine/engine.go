@@ -38,6 +38,9 @@ type Engine[C, E any] interface {
 	// nil: none is remembered. s is nil if the presence channel is full, or if Client.Joined
 	// follows.
 	Join(a App[C, E], p channels.Place[C, E]) (s *channels.Subscription[C], last E, full bool)
+	// Restore gives p.Conn a place that it had in another process. It is called before the loops
+	// run.
+	Restore(a App[C, E], p channels.Place[C, E]) *channels.Subscription[C]
 	// Rejoin takes the new data of a member that subscribes again. later: Client.Rejoined follows.
 	Rejoin(a App[C, E], c C, s *channels.Subscription[C], m *protocol.Member) (last E, later bool)
 	// Leave gives up the place of a subscription. vanished says that the connection has ended.

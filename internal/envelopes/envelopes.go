@@ -112,18 +112,18 @@ func cutText(b string) (s, rest string, ok bool) {
 	return rest[:n], rest[n:], true
 }
 
-// maxNumber bounds the number of an event. Larger: whoever writes a number near the bound mutes a
+// MaxNumber bounds the number of an event. Larger: whoever writes a number near the bound mutes a
 // node for longer. Smaller: a real node reaches the bound; with a million events a second it would
 // need nine years.
-const maxNumber = 1 << 48
+const MaxNumber = 1 << 48
 
 // maxBehind bounds how far the number of a late copy is below the last. If a number is lower, the
 // last was forged: nodes send no event again that is so old. Larger: a forged number mutes a node
 // for longer. Smaller: a late copy is delivered.
 const maxBehind = 1 << 20
 
-// isMember says whether a user can be a member: clients read the ID as text, and info as JSON.
-func isMember(user, info string) bool {
+// IsMember says whether a user can be a member: clients read the ID as text, and info as JSON.
+func IsMember(user, info string) bool {
 	return user != "" && utf8.ValidString(user) &&
 		(info == "" || utf8.ValidString(info) && jsonraw.Check([]byte(info)) == nil)
 }
@@ -132,7 +132,7 @@ func isMember(user, info string) bool {
 func member(user, text string) (m *Member, ok bool) {
 	order, info, found := strings.Cut(text, ":")
 	n, err := strconv.Atoi(order)
-	return &Member{User: user, Info: info, Order: n}, found && err == nil && isMember(user, info)
+	return &Member{User: user, Info: info, Order: n}, found && err == nil && IsMember(user, info)
 }
 
 // Encode writes an envelope.
@@ -254,13 +254,13 @@ func Parse(b string) (e Envelope, err error) {
 		e.Remember, e.Again, r.b = b[0]&flagRemember != 0, b[0]&flagAgain != 0, b[1:]
 		e.Node, e.Number, e.Except = r.number(), r.number(), r.number()
 		e.Payload = r.rest()
-		r.ok = r.ok && e.Number <= maxNumber && utf8.ValidString(e.Payload)
+		r.ok = r.ok && e.Number <= MaxNumber && utf8.ValidString(e.Payload)
 	case Added:
 		e.User, e.Info = r.text(), r.text()
-		r.ok = r.ok && isMember(e.User, e.Info)
+		r.ok = r.ok && IsMember(e.User, e.Info)
 	case Removed:
 		e.User = r.text()
-		r.ok = r.ok && isMember(e.User, "")
+		r.ok = r.ok && IsMember(e.User, "")
 	case Marker:
 		e.Token = r.number()
 	case Snapshot:

@@ -8,7 +8,7 @@ import (
 
 var envelopes = []Envelope{
 	{Kind: Event, Node: 1, Number: 2, Except: 3, Payload: `{"event":"e"}`},
-	{Kind: Event, Remember: true, Again: true, Node: 1<<63 + 5, Number: maxNumber},
+	{Kind: Event, Remember: true, Again: true, Node: 1<<63 + 5, Number: MaxNumber},
 	{Kind: Added, User: "7", Info: `{"name":"a:b"}`},
 	{Kind: Added, User: "0"},
 	{Kind: Removed, User: "u:1"},
@@ -64,7 +64,7 @@ func TestStrangeMember(t *testing.T) {
 // TestForged reads envelopes that no node writes.
 func TestForged(t *testing.T) {
 	for name, e := range map[string]Envelope{
-		"a number that no node reaches": {Kind: Event, Number: maxNumber + 1},
+		"a number that no node reaches": {Kind: Event, Number: MaxNumber + 1},
 		"a payload that is not text":    {Kind: Event, Payload: "\xff"},
 		"info that is not JSON":         {Kind: Added, User: "1", Info: "{"},
 		"info that is not text":         {Kind: Added, User: "1", Info: "\"\xff\""},

@@ -1,5 +1,11 @@
 package envelopes
 
+import (
+	"encoding/binary"
+
+	"reverb/internal/lib/recordlog"
+)
+
 // maxSeen bounds the sequences whose last number is kept. With more, all are forgotten. Larger:
 // more memory. Smaller: a stranger who invents nodes has late copies delivered sooner.
 const maxSeen = 1 << 17
@@ -26,5 +32,30 @@ func (s *Seen) New(bucket int, e *Envelope) bool {
 		s.last = map[sequence]uint64{} // most belonged to nodes that have gone, or to strangers
 	}
 	s.last[from] = e.Number
+	return true
+}
+
+// Append appends what Parse reads.
+func (s *Seen) Append(b []byte) []byte {
+	for from, last := range s.last {
+		b = binary.AppendUvarint(binary.BigEndian.AppendUint64(b, from.node), uint64(from.bucket))
+		b = binary.AppendUvarint(b, last)
+	}
+	return b
+}
+
+// Parse adds what another Seen has noted. ok is false if the bytes make no sense.
+func (s *Seen) Parse(b []byte) (ok bool) {
+	f := recordlog.Fields{B: b}
+	for len(f.B) > 0 {
+		node, bucket, last := f.Bytes(8), f.Number(), f.Number()
+		if f.Bad || bucket > 1<<16 || last > MaxNumber || len(s.last) >= maxSeen {
+			return false
+		}
+		if s.last == nil {
+			s.last = map[sequence]uint64{}
+		}
+		s.last[sequence{binary.BigEndian.Uint64(node), int(bucket)}] = last
+	}
 	return true
 }

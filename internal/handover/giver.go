@@ -145,11 +145,15 @@ func (g *Giver) push(k kind, payload []byte, fds ...int) error {
 	return err
 }
 
-// Section sends some state by its name. One goroutine at a time calls it.
-func (g *Giver) Section(name string, state []byte) error {
+// Section sends some state by its name, with copies of descriptors, at most 250. One goroutine at a
+// time calls it.
+func (g *Giver) Section(name string, state []byte, fds ...int) error {
+	if len(fds) > batchFiles {
+		return fmt.Errorf("hand-over: section %q has %d descriptors", name, len(fds))
+	}
 	g.sections++
 	head := addNumber(addText(nil, tagName, name), tagLen, len(state))
-	if err := g.push(kindSection, head); err != nil {
+	if err := g.push(kindSection, head, fds...); err != nil {
 		return err
 	}
 	return g.more(state)

@@ -10,7 +10,8 @@
 //	giver ─▶ offer: the format, and the listeners
 //	taker ─▶ ready, when it has read its configuration and could serve; or no, and why
 //	giver    reads nothing any more, and lets what is under way take effect
-//	giver ─▶ sections, and batches of connections; the taker confirms each batch
+//	giver ─▶ sections, which may have descriptors, and batches of connections; the taker confirms
+//	         each batch
 //	giver ─▶ all: how many there were
 //	taker ─▶ installed
 //	giver ─▶ yours: from now on it touches nothing

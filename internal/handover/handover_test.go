@@ -107,7 +107,8 @@ type got struct {
 	refuse      error
 }
 
-func (g *got) Section(name string, state []byte) error {
+func (g *got) Section(name string, state []byte, fds []int) error {
+	g.fds = append(g.fds, fds...)
 	if g.sections == nil {
 		g.sections = map[string]string{}
 	}
@@ -146,7 +147,7 @@ func give(c *net.UnixConn, sections map[string]string, all []*Connection, fds []
 	}
 	g.Begin(until)
 	for name, state := range sections {
-		if err := g.Section(name, []byte(state)); err != nil {
+		if err := g.Section(name, []byte(state), fds[:min(len(name)%3, len(fds))]...); err != nil {
 			return err
 		}
 	}
@@ -227,6 +228,9 @@ func TestHandOver(t *testing.T) {
 	if age := time.Since(o.Began); len(o.Listeners) != 1 || o.Listeners[0].Role != "main" ||
 		age < time.Hour || age > time.Hour+20*time.Second {
 		t.Errorf("the offer is %+v", o)
+	}
+	if len(r.fds) != len(all)+3*2 { // see give
+		t.Errorf("%d descriptors of %d connections and the sections", len(r.fds), len(all))
 	}
 	if !reflect.DeepEqual(r.sections, sections) {
 		t.Errorf("%d sections differ", len(r.sections))

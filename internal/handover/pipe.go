@@ -19,7 +19,7 @@ const (
 	kindOffer                     // giver: format, roles of the listeners; their descriptors
 	kindReady                     // taker
 	kindNo                        // taker: why
-	kindSection                   // giver: name and length of a state
+	kindSection                   // giver: name and length of a state; its descriptors
 	kindMore                      // giver: the next bytes of that state or slice
 	kindShared                    // giver: the length of a shared slice
 	kindBatch                     // giver: records of connections; their descriptors

@@ -12,8 +12,9 @@ import (
 
 // Receiver gets what was given. The taker's goroutine calls it.
 type Receiver interface {
-	// Section gets state by its name; a name that it does not know changes nothing.
-	Section(name string, state []byte) error
+	// Section gets state by its name, and the descriptors that belong to it, which the receiver
+	// owns, also after an error. A name that it does not know changes nothing.
+	Section(name string, state []byte, fds []int) error
 	// Connection gets a connection, and its descriptor, which the receiver owns, also after an
 	// error.
 	Connection(c *Connection, fd int) error
@@ -107,7 +108,7 @@ func (t *Taker) next(r Receiver, was bool) (installed, over bool, err error) {
 	case kindYours:
 		return was, true, nil
 	case kindSection:
-		err = t.section(payload, r)
+		err = t.section(payload, fds, r)
 	case kindShared:
 		err = t.share(payload)
 	case kindBatch:
@@ -126,7 +127,7 @@ func (t *Taker) judge(k kind, fds []int, installed bool) error {
 		k != kindYours && k != kindSection && k != kindShared && !batch && k != kindAll:
 		closeFiles(fds)
 		return errFrame(k, "state")
-	case batch != (len(fds) > 0):
+	case batch != (len(fds) > 0) && k != kindSection:
 		closeFiles(fds)
 		return errors.New("hand-over: descriptors do not match their frame")
 	}
@@ -158,7 +159,7 @@ func (t *Taker) rest(size uint64) (b []byte, err error) {
 	return b, nil
 }
 
-func (t *Taker) section(head []byte, r Receiver) error {
+func (t *Taker) section(head []byte, fds []int, r Receiver) error {
 	name, size, in := "", uint64(0), readerOf(head)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
@@ -169,14 +170,16 @@ func (t *Taker) section(head []byte, r Receiver) error {
 		}
 	}
 	if in.Bad {
+		closeFiles(fds)
 		return errors.New("hand-over: a section makes no sense")
 	}
 	state, err := t.rest(size)
 	if err != nil {
+		closeFiles(fds)
 		return err
 	}
 	t.sections++
-	if err := r.Section(name, state); err != nil {
+	if err := r.Section(name, state, fds); err != nil {
 		return fmt.Errorf("hand-over: section %q: %w", name, err)
 	}
 	return nil

@@ -7,7 +7,6 @@ package subscriptions
 
 import (
 	"fmt"
-	"time"
 
 	"reverb/internal/channels"
 	"reverb/internal/handover"
@@ -71,14 +70,13 @@ func (set *Set[C]) Describe(all []handover.Subscription,
 }
 
 // Restore subscribes a connection to what it was subscribed to in another process, as v tells; at
-// says where the connection is, and for which app. Nobody is told. held are the subscriptions in
-// the order of v. user is the place on the channel of the user whom v is signed in as; nil: v is
-// not. The error says that v makes no sense.
+// says where the connection is, and for which app. restore takes each place. held are the
+// subscriptions in the order of v. user is the place on the channel of the user whom v is signed in
+// as; nil: v is not. The error says that v makes no sense.
 func Restore[C any, E channels.Event[C]](set *Set[C], r *channels.Registry[C, E],
 	at channels.Place[C, E], v *handover.Connection,
-	now time.Time) (held []*channels.Subscription[C], user *channels.Subscription[C], err error) {
-	at.Restored = true
-	var none E
+	restore func(channels.Place[C, E]) *channels.Subscription[C]) (
+	held []*channels.Subscription[C], user *channels.Subscription[C], err error) {
 	join := func(channel string, m *protocol.Member) (*channels.Subscription[C], error) {
 		name, err := protocol.ParseName(channel)
 		if err != nil || (name.Kind().Presence || name.Kind().User) && m == nil {
@@ -86,8 +84,7 @@ func Restore[C any, E channels.Event[C]](set *Set[C], r *channels.Registry[C, E]
 		}
 		p := at
 		p.Name, p.Member = name, m
-		s, _ := r.Join(&p, 0, none, now)
-		return s, nil
+		return restore(p), nil
 	}
 	for _, old := range v.Subscriptions {
 		m := (*protocol.Member)(nil)

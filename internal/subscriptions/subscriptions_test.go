@@ -43,7 +43,12 @@ func newHouse() *house {
 func (h *house) restore(c *conn, v *handover.Connection) (held []*channels.Subscription[*conn],
 	user *channels.Subscription[*conn], err error) {
 	at := channels.Place[*conn, *event]{App: h.app, Conn: c}
-	return Restore(&c.Set, h.registry, at, v, now)
+	return Restore(&c.Set, h.registry, at, v,
+		func(p channels.Place[*conn, *event]) *channels.Subscription[*conn] {
+			p.Restored = true
+			s, _ := h.registry.Join(&p, 0, nil, now)
+			return s
+		})
 }
 
 // member is a subscription to a presence channel.

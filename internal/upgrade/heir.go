@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -55,33 +56,50 @@ func (h *Heritage) Refuse(why string) {
 
 // Take takes what the predecessor has, if there is one, for the server of u. orphan is as in
 // handover.Taker.Take.
-func (h *Heritage) Take(u *Upgrades, r handover.Receiver) (orphan bool, err error) {
+func (h *Heritage) Take(u *Upgrades, r Receiver) (orphan bool, err error) {
 	if h.taker == nil {
 		return false, nil
 	}
 	// what is read becomes what is served, so there is nothing to collect
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	if orphan, err = h.taker.Take(&receiver{r, u}); err == nil {
+	if orphan, err = h.taker.Take(&receiver{Receiver: r, of: u}); err == nil {
 		h.Role.Settle()
 	}
 	return orphan, err
 }
 
+// Receiver is the server that takes.
+type Receiver interface {
+	handover.Receiver
+	// Shares says that the server takes a session that it shares with others. The predecessor's has
+	// descriptors and comes first; nothing else has descriptors.
+	Shares() bool
+}
+
 // receiver takes the state of this package, and passes on what else comes.
 type receiver struct {
-	handover.Receiver
-	of *Upgrades
+	Receiver
+	of    *Upgrades
+	begun bool
 }
 
 // Section is part of handover.Receiver.
-func (r *receiver) Section(name string, state []byte) error {
+func (r *receiver) Section(name string, state []byte, fds []int) error {
+	first := !r.begun
+	r.begun = true
+	if (len(fds) > 0) != (first && r.Shares()) {
+		for _, fd := range fds {
+			os.NewFile(uintptr(fd), name).Close()
+		}
+		return errors.New("REVERB_SCALING_ENABLED has changed: stop and start instead")
+	}
 	switch name {
 	case sectionRelays:
 		return r.of.drains.setState(state, time.Now())
 	case sectionFigures:
 		return setFigures(&r.of.figures, state)
 	}
-	return r.Receiver.Section(name, state)
+	return r.Receiver.Section(name, state, fds)
 }
 
 // Serving tells a predecessor that this process serves.

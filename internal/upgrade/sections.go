@@ -44,7 +44,7 @@ func Each[T any](name string, all iter.Seq[T], id func(T) string, find func(id s
 }
 
 // Give gives send the state of all sections.
-func (all Sections) Give(send func(name string, state []byte) error) error {
+func (all Sections) Give(send func(name string, state []byte, fds ...int) error) error {
 	for _, s := range all {
 		err := s.state(func(record []byte) error { return send(s.name, record) })
 		if err != nil {

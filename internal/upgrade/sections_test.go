@@ -33,7 +33,7 @@ func TestSections(t *testing.T) {
 	from := &shelf{map[string]string{"a": "one", "b": "two", "c": "three"}, "numbers"}
 	to := &shelf{map[string]string{"a": "", "c": "", "d": "four"}, ""}
 	taker, names := to.sections(), ""
-	err := from.sections().Give(func(name string, state []byte) error {
+	err := from.sections().Give(func(name string, state []byte, _ ...int) error {
 		names += name + " "
 		return taker.Take(name, state)
 	})
@@ -58,7 +58,7 @@ func TestBadSections(t *testing.T) {
 		}
 	}
 	for _, fails := range []string{"book", "title"} {
-		err := all.Give(func(name string, _ []byte) error {
+		err := all.Give(func(name string, _ []byte, _ ...int) error {
 			if name == fails {
 				return errors.New("lost at " + name)
 			}

@@ -63,10 +63,10 @@ type Host interface {
 	// undoes it. ok is false if a request goes on.
 	Pause() (resume func(), ok bool)
 	// Stand makes all loops stand still, until end is called. With leave they end, without a word
-	// to the connections that were given.
-	Stand() (end func(leave bool))
-	// State gives send all state but that of connections.
-	State(send func(name string, state []byte) error) error
+	// to the connections that were given. After an error end(false) must be called.
+	Stand() (end func(leave bool), err error)
+	// State gives send all state but that of connections, and the descriptors that belong to it.
+	State(send func(name string, state []byte, fds ...int) error) error
 	// Loops is how many loops there are. Give gives the connections of one of them; any goroutine
 	// may call it, but one for each loop.
 	Loops() int
@@ -294,12 +294,16 @@ func (u *Upgrades) meet(g *handover.Giver) (end func(leave bool), err error) {
 		resume()
 		return nil, errors.New("a request of the HTTP API takes too long: try again")
 	}
-	goOn := u.host.Stand()
-	return func(leave bool) {
+	goOn, err := u.host.Stand()
+	end = func(leave bool) {
 		if goOn(leave); !leave {
 			resume()
 		}
-	}, nil
+	}
+	if err != nil {
+		end(false)
+	}
+	return end, err
 }
 
 // give sends all state and all connections, waits until the successor has them, and gives it the

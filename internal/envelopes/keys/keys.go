@@ -24,8 +24,10 @@
 //	L:waiting           hash: channel " " user, and the last transition of it, if very many wait
 //	L:absent            sorted set: channel " " user, of the members in L:leavings
 //
-// In a Redis Cluster, P:{b} takes the place of P in every name that belongs to bucket b, so that
-// all keys of a script share a slot.
+// In a Redis Cluster the topics are dealt out to buckets. P:{b} takes the place of P in every name
+// that belongs to bucket b, so that all keys of a script, and the channels on which it publishes,
+// share a slot; the channels are sharded ones. Names that belong to no topic are in bucket 0.
+// Without a Redis Cluster there is one bucket, and no braces.
 package keys
 
 // OfTopic returns the KEYS of a script about a topic (scripts/topic.lua), for an incarnation. base

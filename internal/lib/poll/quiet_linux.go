@@ -45,6 +45,11 @@ func Quiet(c net.Conn) net.Conn {
 	return q
 }
 
+// File is that of a TCPConn and a UnixConn.
+func (q *quiet) File() (*os.File, error) {
+	return q.Conn.(interface{ File() (*os.File, error) }).File()
+}
+
 func (q *quiet) Read(b []byte) (int, error) {
 	q.in, q.got, q.inErr = b, 0, nil
 	err := q.raw.Read(q.receive)

@@ -120,6 +120,18 @@ func NewReader(r io.Reader) *Reader {
 // Buffered is how many bytes were received and are not read yet.
 func (r *Reader) Buffered() int { return r.r.Buffered() }
 
+// Rest is a copy of these bytes.
+func (r *Reader) Rest() []byte {
+	b, _ := r.r.Peek(r.r.Buffered()) // never fails
+	return slices.Clone(b)
+}
+
+// Wait returns when there is something to read. Its errors are not final: it takes nothing.
+func (r *Reader) Wait() error {
+	_, err := r.r.Peek(1)
+	return err
+}
+
 // Read reads one reply. io.EOF means that the stream ended between two replies.
 func (r *Reader) Read() (Reply, error) {
 	r.left = maxReplyBytes

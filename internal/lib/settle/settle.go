@@ -63,6 +63,12 @@ func NewPause(size int) *Pause {
 	return p
 }
 
+// Add makes one more goroutine take part, before the first one stands still.
+func (p *Pause) Add() {
+	p.meeting.size++
+	p.still.Add(1)
+}
+
 // Stand is called by each of the goroutines. It settles them, see Meeting, calls ready, and stands
 // still until End, whose verdict it returns.
 func (p *Pause) Stand(work func() (found bool), ready func()) (leave bool) {

@@ -1,0 +1,5 @@
+package resplink
+
+import "testing"
+
+func duplicate(t *testing.T, fd int) int { return fd }

@@ -1,0 +1,141 @@
+package test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// stayers notes whether a member hears of users who stay, once all of them have come.
+func (w *walker) stayers(prefix string, come *atomic.Bool) {
+	w.other = func(b []byte) {
+		if !come.Load() {
+			return
+		}
+		text := string(b)
+		member := strings.HasPrefix(text, `{"event":"pusher_internal:member_`)
+		if member && strings.Contains(text, `\"user_id\":\"`+prefix) {
+			w.fault("hears of a user who stays: %s", text)
+		}
+	}
+}
+
+// TestUpgradeCluster upgrades one of two nodes under load. On both, every event comes once and in
+// order, and nobody hears of the users who stay.
+func TestUpgradeCluster(t *testing.T) {
+	size, rooms, upgrades := 300, 20, 3
+	if os.Getenv("REVERB_TEST_LONG") != "" {
+		size, rooms, upgrades = 3000, 50, 10
+	}
+	r := startRedis(t)
+	env := append(append(oneApp(), "REVERB_SCALING_ENABLED=true",
+		"REVERB_APP_SUBSCRIPTION_COUNT=true"), r.env()...)
+	s, far := installed(t, env...), start(t, env...)
+	c := &throng{t: t}
+	var come atomic.Bool
+	var names []string
+	for i := range rooms {
+		names = append(names, fmt.Sprintf("private-room-%d", i))
+	}
+	for i := range size {
+		at := s.addr
+		if i%3 == 0 {
+			at = far.addr
+		}
+		w := c.walk(at, names[i%rooms], 0)
+		w.subscribe(w.room, "")
+		w.subscribe(fmt.Sprintf("presence-p%d", i%7), fmt.Sprintf("stays-%d", i))
+		w.subscribe("private-cache-x", "")
+		w.stayers("stays-", &come)
+		go w.run()
+	}
+	time.Sleep(2 * time.Second)
+	come.Store(true)
+	stop := make(chan struct{})
+	var beside sync.WaitGroup
+	last := make([]map[string]int, 2)
+	for i, addr := range []string{s.addr, far.addr} {
+		beside.Go(func() {
+			last[i] = publishNumbers(t, addr, names[i*rooms/2:(i+1)*rooms/2], 3*time.Millisecond,
+				"", stop)
+		})
+		beside.Go(func() { crowdAround(t, addr, i, stop) })
+	}
+	for range upgrades {
+		time.Sleep(300 * time.Millisecond)
+		c.timing.Store(true)
+		took := s.upgrade(t)
+		time.Sleep(300 * time.Millisecond)
+		c.timing.Store(false)
+		c.late.Lock()
+		slices.Sort(c.latest)
+		if n := len(c.latest); n > 0 {
+			t.Logf("%d connections in %v; %d events: p50 %v, p99 %v, latest %v", size, took, n,
+				c.latest[n/2], c.latest[n*99/100], c.latest[n-1])
+		}
+		c.latest = nil
+		c.late.Unlock()
+	}
+	close(stop)
+	beside.Wait()
+	s.within("the last event everywhere", func() bool {
+		return !slices.ContainsFunc(c.all, func(w *walker) bool {
+			return w.next-1 != last[0][w.room]+last[1][w.room] && w.wrong.Load() == nil
+		})
+	})
+	for _, w := range c.all {
+		if why := w.wrong.Load(); why != nil {
+			t.Fatal(*why)
+		} else if w.ended.Load() {
+			t.Fatalf("%s has ended", w.id)
+		}
+	}
+	for i := range 7 {
+		want := (size - i + 6) / 7
+		for _, addr := range []string{s.addr, far.addr} {
+			channel := fmt.Sprintf("presence-p%d", i)
+			s.within(channel+": the counts", func() bool {
+				users, err := publisher(addr).GetChannelUsers(channel)
+				return err == nil && len(users.List) == want
+			})
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, line := range s.log {
+		if strings.Contains(line, "level=WARN") || strings.Contains(line, "level=ERROR") {
+			t.Error(line)
+		}
+	}
+	t.Logf("%d and %d events of each room", last[0][names[0]], last[1][names[rooms-1]])
+}
+
+// crowdAround has users come to the presence channels and go again.
+func crowdAround(t *testing.T, addr string, seed int, stop <-chan struct{}) {
+	rng := rand.New(rand.NewPCG(uint64(seed), 1))
+	c := &throng{t: t}
+	for i := 0; ; i++ {
+		select {
+		case <-stop:
+			for _, w := range c.all {
+				w.nc.Close()
+			}
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+		w := c.walk(addr, "", 0)
+		w.subscribe(fmt.Sprintf("presence-p%d", rng.IntN(7)), fmt.Sprintf("goes-%d", rng.IntN(9)))
+		go w.run()
+		if len(c.all) > 20 {
+			k := rng.IntN(len(c.all))
+			c.all[k].nc.Close()
+			c.all = slices.Delete(c.all, k, k+1)
+		}
+	}
+}
