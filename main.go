@@ -77,6 +77,7 @@ import (
 	"reverb/internal/lib/logs"
 	"reverb/internal/lib/mask"
 	"reverb/internal/lib/memory"
+	"reverb/internal/lib/oneatatime"
 	"reverb/internal/lib/outbound"
 	"reverb/internal/lib/places"
 	"reverb/internal/lib/poll"
@@ -455,7 +456,7 @@ type server struct {
 	notifier  *systemd.Notifier
 	log       *slog.Logger
 	started   time.Time
-	restart   chan string // why the server is asked to stop
+	restarts  *upgrade.Restarts
 	signal    atomic.Pointer[restartSignal]
 	ask       asker         // for the queue of the Laravel application
 	ended     chan struct{} // closed when serve is about to return
@@ -490,7 +491,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
 		loops: ls, around: around, log: log, started: time.Now(),
-		notifier: systemd.NewNotifier(c.Getenv), restart: make(chan string, 1),
+		notifier: systemd.NewNotifier(c.Getenv), restarts: upgrade.NewRestarts(log),
 		ended: make(chan struct{}), ask: newAsker(&c.Redis),
 		roles: map[string]net.Listener{listen.RoleMain: ln}}
 	if plain != nil {
@@ -535,6 +536,8 @@ func (s *server) joinCluster() error {
 	o := cluster.Options{Prefix: c.Scaling.Channel, Patience: c.Scaling.Patience,
 		Sharded: len(c.Redis.Nodes) > 0, Failover: len(c.Redis.Sentinels) > 0,
 		Told: func(from, text string) { s.operators.Told(from, text) }}
+	s.restarts.Turns = &oneatatime.Turns{Key: c.Scaling.Channel + ":restart", Owner: rand.Text(),
+		Ask: to.once, After: time.After}
 	box := outbox.New(time.Now, s.log)
 	if c.Telling() {
 		o.Outbox, s.around.hooks.Outbox = box, box
@@ -588,7 +591,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if ln := s.openControl(); ln != nil {
 		s.roles[listen.RoleControl] = ln
 		beside.Go(func() {
-			restart := func() { s.askRestart("reverb restart asks") }
+			restart := func() { s.restarts.Ask(keep, "reverb restart asks") }
 			listen.Serve(ln, s.controlStatus, restart, s.upgrades.Ask, s.ended, s.refusedAsker,
 				s.operators)
 		})
@@ -613,6 +616,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	limits := &s.config.Limits
 	beside.Go(func() { s.upgrades.FollowRelays(keep, limits.UpgradeDrain, limits.Grace) })
 	defer close(s.ended)
+	defer s.restarts.Over()
 	s.heritage.Serving(s.status())
 	err := s.watch(ctx, failed, hup)
 	if s.upgrades.Succeeded() {
@@ -708,8 +712,9 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case <-ctx.Done():
 			s.logStop("stopping")
 			return nil
-		case why := <-s.restart:
+		case why := <-s.restarts.Asked():
 			if s.upgrades.Restart(s.config.Limits.Restart, why) {
+				s.restarts.Over()
 				continue
 			}
 			if !s.upgrades.Succeeded() {
@@ -983,7 +988,7 @@ func (s *server) followSignal(ctx context.Context) {
 	}
 	place := func() laravel.Place { return s.signal.Load().place }
 	for laravel.Follow(ctx, place, ask, warn) {
-		s.askRestart("php artisan reverb:restart was called")
+		s.restarts.Ask(ctx, "php artisan reverb:restart was called")
 	}
 }
 
@@ -991,14 +996,6 @@ func (s *server) followSignal(ctx context.Context) {
 func (s *server) refusedAsker(p unixsock.Peer) {
 	s.log.Warn("another user asked on the control socket and was refused; only root and the user "+
 		"of this server may ask", "uid", p.UID, "pid", p.PID)
-}
-
-// askRestart makes the server end.
-func (s *server) askRestart(why string) {
-	select {
-	case s.restart <- why:
-	default: // the server was asked already
-	}
 }
 
 // runRestart asks the running server to drain and to exit, and waits for that. The service manager

@@ -110,16 +110,28 @@ func dialRedis(ctx context.Context, o *redisOptions) (*redisConn, error) {
 		problems = append(problems, fmt.Errorf("the master that sentinel %s names: %w", s.Address,
 			err))
 	}
-	return nil, inOneLine(problems)
+	return nil, show.InOneLine(problems)
 }
 
-// inOneLine joins errors in one line; errors.Join needs a line for each.
-func inOneLine(problems []error) error {
-	texts := make([]string, len(problems))
-	for i, err := range problems {
-		texts[i] = err.Error()
+// once sends a command to the Redis of the nodes, on a connection of its own. In a Redis Cluster it
+// tries the masters that are known, one of which has the key.
+func (o *redisOptions) once(ctx context.Context, command ...string) (r resp.Reply, err error) {
+	dials := []func() (*redisConn, error){func() (*redisConn, error) { return dialRedis(ctx, o) }}
+	for i, at := range o.nodes {
+		dials = append(dials[:i], func() (*redisConn, error) { return openRedis(ctx, o, at) })
 	}
-	return errors.New(strings.Join(texts, "; "))
+	for _, dial := range dials {
+		var c *redisConn
+		if c, err = dial(); err != nil {
+			continue
+		}
+		c.nc.SetDeadline(time.Now().Add(redisReplyLimit))
+		r, err = c.do(command...)
+		if c.nc.Close(); err == nil {
+			break
+		}
+	}
+	return r, err
 }
 
 // --- Sentinel ---
@@ -298,7 +310,7 @@ func (c *redisConn) login(a config.RedisAddress, name string) error {
 			c.version = r.Items[i+1].Text
 		}
 	}
-	if c.version != "" && olderThan(c.version, redisOldest) {
+	if c.version != "" && resp.OlderThan(c.version, redisOldest) {
 		return fmt.Errorf("version %s is too old; %s or newer is needed", c.version, redisOldest)
 	}
 	if err := c.choose(a.DB, " (REVERB_REDIS_DB or REDIS_DB)"); err != nil {
@@ -360,7 +372,7 @@ func (c *redisConn) loginOld(a config.RedisAddress, hello error) error {
 	}
 	_, rest, ok := strings.Cut(info.Text, "redis_version:")
 	version, _, _ := strings.Cut(rest, "\r\n")
-	if ok && olderThan(version, redisOldest) {
+	if ok && resp.OlderThan(version, redisOldest) {
 		return fmt.Errorf("version %s is too old; %s or newer is needed", version, redisOldest)
 	}
 	return hello
@@ -377,22 +389,6 @@ func loginError(err error) error {
 			"REDIS_PASSWORD)")
 	}
 	return err
-}
-
-// olderThan compares versions such as 6.2.1 by their numbers.
-func olderThan(version, oldest string) bool {
-	v, o := strings.Split(version, "."), strings.Split(oldest, ".")
-	for i := range min(len(v), len(o)) {
-		a, errA := strconv.Atoi(v[i])
-		b, errB := strconv.Atoi(o[i])
-		if errA != nil || errB != nil {
-			return false
-		}
-		if a != b {
-			return a < b
-		}
-	}
-	return false
 }
 
 // loadRedisTLS makes the TLS settings of the links to Redis. An empty caFile stands for the
@@ -591,7 +587,7 @@ func askNodes(ctx context.Context, o *redisOptions, at []config.RedisAddress) (t
 		}
 		r, err := c.do("CLUSTER", "SLOTS")
 		c.nc.Close()
-		if err == nil && olderThan(c.version, redisOldestCluster) {
+		if err == nil && resp.OlderThan(c.version, redisOldestCluster) {
 			err = fmt.Errorf(
 				"version %s is too old for REVERB_REDIS_CLUSTER; %s or newer is needed", c.version,
 				redisOldestCluster)
@@ -612,7 +608,7 @@ func askNodes(ctx context.Context, o *redisOptions, at []config.RedisAddress) (t
 		}
 		problems = append(problems, fmt.Errorf("Redis at %s: %w", a.Address, err))
 	}
-	return topology{}, inOneLine(problems)
+	return topology{}, show.InOneLine(problems)
 }
 
 // parseTopology reads the reply of a to CLUSTER SLOTS: ranges of slots, each with its master first.

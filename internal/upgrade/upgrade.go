@@ -20,6 +20,7 @@
 //	sections.go  state that is no connection, by names
 //	drains.go    when the connections of relays are told to reconnect
 //	figures.go   what is said of upgrades
+//	restarts.go  when a restart, which may be an upgrade, begins
 package upgrade
 
 import (

@@ -16,6 +16,7 @@
 //	T:members           hash: user, order ":" user_info
 //	T:order             counter
 //	T:cached            the last event of a cache channel
+//	P:restart           the node whose turn it is to restart, see package oneatatime
 //	P:claim:…           what a request with a key has claimed, see package retries
 //	L:events            stream: what an app's URL is told, see package outbox; L stands for
 //	                    P:hooks:app:URL, with a hash of the URL

@@ -31,6 +31,22 @@ const (
 	itemOverhead = 64
 )
 
+// OlderThan compares versions of Redis, such as 6.2.1, by their numbers.
+func OlderThan(version, oldest string) bool {
+	v, o := strings.Split(version, "."), strings.Split(oldest, ".")
+	for i := range min(len(v), len(o)) {
+		a, errA := strconv.Atoi(v[i])
+		b, errB := strconv.Atoi(o[i])
+		if errA != nil || errB != nil {
+			return false
+		}
+		if a != b {
+			return a < b
+		}
+	}
+	return false
+}
+
 // AppendCommand appends a command in the form that Redis reads: an array of bulk strings.
 func AppendCommand(b []byte, args ...string) []byte {
 	b = append(strconv.AppendInt(append(b, '*'), int64(len(args)), 10), "\r\n"...)

@@ -5,6 +5,7 @@
 package show
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -122,4 +123,13 @@ func appendText(b []byte, s string, quote bool) []byte {
 // Lag writes a short time in seconds, to 10 µs.
 func Lag(seconds float64) string {
 	return time.Duration(seconds * 1e9).Round(10 * time.Microsecond).String()
+}
+
+// InOneLine joins errors in one line; errors.Join needs a line for each.
+func InOneLine(problems []error) error {
+	texts := make([]string, len(problems))
+	for i, err := range problems {
+		texts[i] = err.Error()
+	}
+	return errors.New(strings.Join(texts, "; "))
 }

@@ -1,0 +1,56 @@
+package upgrade
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+
+	"reverb/internal/lib/oneatatime"
+)
+
+// Restarts are the restarts of a server that are asked for. In a cluster one node restarts after
+// the other.
+type Restarts struct {
+	// Turns are those of the nodes of a cluster; nil: there is no cluster. Constant.
+	Turns *oneatatime.Turns
+
+	log   *slog.Logger
+	asked chan string
+	busy  atomic.Bool            // a restart was asked for, and Over was not called since
+	over  atomic.Pointer[func()] // ends the turn of this node
+}
+
+// NewRestarts makes the restarts of a server.
+func NewRestarts(log *slog.Logger) *Restarts {
+	return &Restarts{log: log, asked: make(chan string, 1)}
+}
+
+// Ask asks for a restart because why, and returns at once. Asked brings why when it is the turn of
+// this node, unless ctx ends before. Any goroutine may call it.
+func (r *Restarts) Ask(ctx context.Context, why string) {
+	if r.busy.Swap(true) {
+		return
+	}
+	go func() {
+		if r.Turns != nil {
+			done, err := r.Turns.Take(ctx)
+			if err != nil {
+				r.log.Warn("other nodes may restart at the same time", "why", err)
+			} else {
+				r.over.Store(&done)
+			}
+		}
+		r.asked <- why
+	}()
+}
+
+// Asked brings why the server restarts.
+func (r *Restarts) Asked() <-chan string { return r.asked }
+
+// Over ends the turn of this node, if it has one. Then the next restart may be asked for.
+func (r *Restarts) Over() {
+	if done := r.over.Swap(nil); done != nil {
+		(*done)()
+	}
+	r.busy.Store(false)
+}

@@ -1,0 +1,62 @@
+package upgrade
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"reverb/internal/lib/oneatatime"
+	"reverb/internal/lib/resp"
+)
+
+// A restart is asked for once until it is over, and begins when it is the turn of this node; if
+// Redis does not answer, at once.
+func TestRestarts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var taken, down atomic.Bool // by another node; Redis is
+		var released atomic.Int32
+		r := NewRestarts(slog.New(slog.NewTextHandler(io.Discard, nil)))
+		r.Turns = &oneatatime.Turns{Key: "k", Owner: "me", After: time.After,
+			Ask: func(_ context.Context, command ...string) (answer resp.Reply, err error) {
+				switch {
+				case down.Load():
+					return answer, errors.New("away")
+				case command[0] == "EVAL":
+					released.Add(1)
+				case !taken.Load():
+					answer.Text = "OK"
+				}
+				return answer, nil
+			}}
+		taken.Store(true)
+		r.Ask(t.Context(), "one")
+		r.Ask(t.Context(), "two")
+		synctest.Wait()
+		select {
+		case why := <-r.Asked():
+			t.Errorf("%s begins while another node has its turn", why)
+		default:
+		}
+		taken.Store(false)
+		time.Sleep(time.Second)
+		if why := <-r.Asked(); why != "one" || released.Load() != 0 {
+			t.Errorf("got %s, %d turns are over", why, released.Load())
+		}
+		if r.Over(); released.Load() != 1 {
+			t.Errorf("%d turns are over, want 1", released.Load())
+		}
+		down.Store(true)
+		r.Ask(t.Context(), "three")
+		if why := <-r.Asked(); why != "three" {
+			t.Errorf("got %s", why)
+		}
+		if r.Over(); released.Load() != 1 {
+			t.Errorf("%d turns are over, want 1", released.Load())
+		}
+	})
+}
