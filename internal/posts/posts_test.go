@@ -149,6 +149,38 @@ func TestStrangeAnswers(t *testing.T) {
 	}
 }
 
+// An answer that hands over the connection ends the request at once, although no byte follows.
+func TestSwitchingProtocols(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	var server sync.WaitGroup
+	server.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer conn.Close()
+		r := bufio.NewReader(conn)
+		if _, err := http.ReadRequest(r); err != nil {
+			t.Error(err)
+		}
+		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\n"+
+			"Upgrade: x\r\n\r\n")
+		conn.SetReadDeadline(time.Now().Add(2 * time.Second))
+		if _, err := io.Copy(io.Discard, r); err != nil {
+			t.Error("the client keeps the connection: ", err)
+		}
+	})
+	got := post("http://"+l.Addr().String()).Send(t.Context(), transport(t, nil, nil), time.Now)
+	if got.Why() != "status 101" {
+		t.Errorf("got %q", got.Why())
+	}
+	server.Wait()
+}
+
 // Nothing is sent to an address that the guard refuses.
 func TestGuard(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
