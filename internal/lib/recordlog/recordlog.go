@@ -43,7 +43,8 @@
 //
 // # When the disk fails
 //
-// After an error (a full disk, or one that takes nothing for so long that the buffer is full)
+// After an error (a full disk, one that takes nothing for so long that the buffer is full, or a
+// folder or a file that somebody has moved or deleted, so that the next process would not find it)
 // nothing is kept: Append drops, and Await waits for nothing. The file stays as it was. Every 30
 // seconds Stale asks for the records again; when Rewrite has stored them, the log goes on. Options.
 // Changed hears of the beginning and of the end.
@@ -80,6 +81,7 @@ var ErrLocked = errors.New("another process uses it")
 
 var (
 	errSlow  = errors.New("the disk takes less than is told")
+	errMoved = errors.New("somebody has moved or deleted the folder, or the file in it")
 	errLarge = errors.New("the records that are needed take more than their share of the folder")
 )
 
@@ -336,6 +338,7 @@ func signal(c chan struct{}) {
 
 // folder is what is open of a folder.
 type folder struct {
+	dir     string
 	root    *os.Root
 	lock    *os.File
 	records *os.File // to append; nil after an error
@@ -352,7 +355,7 @@ func openFolder(dir string, o *Options, each func([]byte)) (f *folder, found Fou
 	if err != nil {
 		return nil, found, 0, err
 	}
-	f = &folder{root: root}
+	f = &folder{dir: dir, root: root}
 	defer func() {
 		if err != nil {
 			f.close()
@@ -458,15 +461,37 @@ func (f *folder) judge(name string, most int64) error {
 	return nil
 }
 
-// store writes a group, and returns the size of the file.
-func (f *folder) store(w *work) (int64, error) {
+// store writes a group where the next process finds it, and returns the size of the file.
+func (f *folder) store(w *work) (size int64, err error) {
 	if w.fresh {
-		return f.replace(w.bytes)
+		size, err = f.replace(w.bytes)
+	} else {
+		size, err = f.add(w.bytes)
 	}
+	if err == nil && !f.isThere() {
+		f.drop()
+		return 0, errMoved
+	}
+	return size, err
+}
+
+// isThere says whether the name of the folder, and in it that of the file, lead to what is open.
+func (f *folder) isThere() bool {
+	named, err := os.Lstat(f.dir)
+	own, err2 := f.root.Stat(".")
+	if err != nil || err2 != nil || !os.SameFile(named, own) {
+		return false
+	}
+	named, err = f.root.Lstat(fileName)
+	own, err2 = f.records.Stat()
+	return err == nil && err2 == nil && os.SameFile(named, own)
+}
+
+// add writes at the end of the file, and returns its size.
+func (f *folder) add(b []byte) (int64, error) {
 	if f.records == nil {
 		return 0, errors.New("the file is not open")
 	}
-	b := w.bytes
 	if f.size == 0 {
 		b = append([]byte(magic), b...)
 	}

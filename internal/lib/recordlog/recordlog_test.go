@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -549,6 +550,58 @@ func TestFailedWrite(t *testing.T) {
 	l.Close()
 	if got := strings.Join(all, ","); got != "c" {
 		t.Error(got)
+	}
+}
+
+// What the next process would not find is not said to be kept, and a new file heals the log.
+func TestMoved(t *testing.T) {
+	for what, move := range map[string]func(dir string) error{
+		"the folder": func(dir string) error {
+			if err := os.Rename(dir, dir+"-moved"); err != nil {
+				return err
+			}
+			return os.Mkdir(dir, 0o700)
+		},
+		"the file": func(dir string) error { return os.Remove(filepath.Join(dir, fileName)) },
+		"a link": func(dir string) error {
+			return errors.Join(os.Remove(filepath.Join(dir, fileName)),
+				os.Symlink("lock", filepath.Join(dir, fileName)))
+		},
+	} {
+		dir := newDir(t)
+		changed := make(chan error, 9)
+		o := options()
+		o.Changed = func(err error) { changed <- err }
+		l, _, _ := open(t, dir, o)
+		l.Append([]byte("a"))
+		synced(l)
+		if err := move(dir); err != nil {
+			if l.Close(); runtime.GOOS == "windows" { // what is open has its name for good
+				continue
+			}
+			t.Fatal(err)
+		}
+		l.Append([]byte("b"))
+		if err := <-changed; err != errMoved {
+			t.Errorf("%s: %v", what, err)
+		}
+		if what == "the folder" {
+			err := errors.Join(os.Remove(dir), os.Rename(dir+"-moved", dir))
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		l.Rewrite(slices.Values([][]byte{[]byte("c")}))
+		if err := <-changed; err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		l.Append([]byte("d"))
+		l.Close()
+		l, _, all := open(t, dir, options())
+		l.Close()
+		if got := strings.Join(all, ","); got != "c,d" {
+			t.Errorf("%s: %s", what, got)
+		}
 	}
 }
 
