@@ -92,11 +92,13 @@ func isThisNetwork(to netip.Addr) bool { return to.Is4() && to.As4()[0] == 0 }
 
 // isMetadata says whether a cloud has its metadata service, or an agent that hands out secrets, at
 // an address. Amazon's and Google's common one, 169.254.169.254, is among them; so are those
-// outside link-local ranges: Amazon over IPv6, Alibaba, Oracle, Azure, Google over IPv6.
+// outside link-local ranges: Amazon over IPv6, Alibaba, Oracle, Azure, and over IPv6 Google,
+// Oracle, Alibaba, Akamai (Linode) and Scaleway (cloud-init: sources/DataSource*.py).
 func isMetadata(to netip.Addr) bool {
 	switch to.String() {
 	case "169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fd00:ec2::23", "100.100.100.200",
-		"192.0.0.192", "168.63.129.16", "fd20:ce::254":
+		"192.0.0.192", "168.63.129.16", "fd20:ce::254", "fd00:c1::a9fe:a9fe", "fd00:100::100:200",
+		"fd00:a9fe:a9fe::1", "fd00:42::42":
 		return true
 	}
 	return false

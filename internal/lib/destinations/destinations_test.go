@@ -19,6 +19,8 @@ func TestCheck(t *testing.T) {
 		"169.254.169.254": local, "169.254.0.1": local, "fe80::1": local, "fe80::1%eth0": local,
 		"febf::1": local, "fd00:ec2::254": local, "fd00:ec2::23": local, "100.100.100.200": local,
 		"192.0.0.192": local, "168.63.129.16": local, "fd20:ce::254": local,
+		"fd00:c1::a9fe:a9fe": local, "fd00:100::100:200": local, "fd00:a9fe:a9fe::1": local,
+		"fd00:42::42": local, "fd00:42::43": 0,
 		"::ffff:169.254.169.254": local, "::ffff:100.100.100.200": local,
 		"64:ff9b::a9fe:a9fe": local, "64:ff9b::6464:64c8": local,
 		"64:ff9b:1::a9fe:a9fe": local, "64:ff9b:1:a9fe:a9:fe00::": local,
