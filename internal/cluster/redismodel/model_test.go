@@ -250,9 +250,19 @@ func (p *player) outbox() {
 			"x", "n", "5")
 	}
 	ask("[1 2030-7 -1 0 0 0 1 0 [[2030-7 [s 20 k n c x n 5]]]]", "a-2", "100", "", "")
+	// A stranger has written which batch is under way.
+	for range 1000 {
+		other("1", "9999", "99999", "20", "k", "m", "c", "x")
+	}
+	p.Do("HSET", lane[2], "last", "9999-0")
+	ask("[1 2030-1007 -1 0 0 0 1 0 [[2030-1007 [s 20 k m c x]]]]", "a-2", "100", "2030-7", "")
+	large := "99999999999999999999-0" // no ID: 64 bits
+	p.Do("HSET", lane[2], "first", large)
+	ask("[1 "+large+" -1 0 0 0 1 0 []]", "a-2", "100", "", "")
+	ask("[1 2030-1007 -1 0 0 0 1 0 []]", "a-2", "100", large, "2030-1007")
 	p.Do("SET", "a-2:dead", "1")
 	ask(fenced.Text, "a-2", "10", "", "")
-	ask("[1  -1 0 0 0 0 0 []]", "b-1", "10", "2030-7", "")
+	ask("[1  -1 0 0 0 0 0 []]", "b-1", "10", "2030-1007", "")
 	p.Do("DEL", "foreign", "a-2:dead", "count")
 }
 

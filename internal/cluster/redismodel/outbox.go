@@ -473,7 +473,7 @@ func (m *Redis) due(k []string, leaving string) {
 
 // settle removes a batch from a lane.
 func (m *Redis) settle(k []string, first, last string) {
-	list, bytes := m.xrange(k[0], first, last), int64(0)
+	list, bytes := m.entries(k, first, last), int64(0)
 	for i := range list {
 		size, _ := strconv.ParseInt(list[i].of("s"), 10, 64)
 		bytes += size
@@ -484,6 +484,12 @@ func (m *Redis) settle(k []string, first, last string) {
 	}
 	m.hdel(k[2], "first")
 	m.hdel(k[2], "last")
+}
+
+// entries are what is there of a batch.
+func (m *Redis) entries(k []string, first, last string) []entry {
+	list := m.xrange(k[0], first, last)
+	return list[:min(len(list), 1000)]
 }
 
 // batch chooses the next batch of a lane.
@@ -538,7 +544,7 @@ func (m *Redis) answer(k []string, first, last, has string, hold int64) resp.Rep
 	batch := resp.Reply{Kind: resp.Array}
 	if first != "" && first != has {
 		m.take("lane: batch")
-		batch = entries(m.xrange(k[0], first, last))
+		batch = entries(m.entries(k, first, last))
 	} else {
 		m.take("lane: no batch, or known")
 	}

@@ -22,6 +22,12 @@ local owner, till, first, last = known[1], tonumber(known[2]) or 0, known[3], kn
 for _, id in ipairs({first, last}) do -- a stranger may have written another value
   if not string.match(id or '', '^%d+%-%d+$') then first = false end
 end
+-- what is there of the batch, if a stranger has not written which one that is: the bound is more
+-- than any batch has, and Lua unpacks as many; what is too large for an ID has none
+local function entries()
+  local found = redis.pcall('XRANGE', KEYS[1], first, last, 'COUNT', 1000)
+  return found.err and {} or found
+end
 local function fields(e)
   local f = {}
   for i = 1, #e[2], 2 do f[e[2][i]] = e[2][i+1] end
@@ -29,7 +35,7 @@ local function fields(e)
 end
 if first and first == ARGV[4] then
   local ids, bytes = {}, 0
-  for _, e in ipairs(redis.call('XRANGE', KEYS[1], first, last)) do
+  for _, e in ipairs(entries()) do
     ids[#ids+1] = e[1]
     bytes = bytes + (tonumber(fields(e).s) or 0)
   end
@@ -82,6 +88,6 @@ if soon[2] then due = math.max(hold, soon[2] - now) end
 local refused = redis.call('HMGET', KEYS[3], 'lost', 'untold', 'undone')
 redis.call('HDEL', KEYS[3], 'lost', 'untold', 'undone')
 local batch = {}
-if first and first ~= ARGV[5] then batch = redis.call('XRANGE', KEYS[1], first, last) end
+if first and first ~= ARGV[5] then batch = entries() end
 return {1, first or '', due, tonumber(refused[1]) or 0, tonumber(refused[2]) or 0, tonumber(refused[3]) or 0,
   redis.call('XLEN', KEYS[1]), redis.call('ZCARD', KEYS[2]), batch}

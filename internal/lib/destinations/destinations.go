@@ -92,8 +92,8 @@ func isThisNetwork(to netip.Addr) bool { return to.Is4() && to.As4()[0] == 0 }
 
 // isMetadata says whether a cloud has its metadata service, or an agent that hands out secrets, at
 // an address. Amazon's and Google's common one, 169.254.169.254, is among them; so are those
-// outside link-local ranges: Amazon over IPv6, Alibaba, Oracle, Azure, and over IPv6 Google, Oracle,
-// Alibaba, Akamai (Linode) and Scaleway (cloud-init: sources/DataSource*.py).
+// outside link-local ranges: Amazon over IPv6, Alibaba, Oracle, Azure, and over IPv6 Google,
+// Oracle, Alibaba, Akamai (Linode) and Scaleway (cloud-init: sources/DataSource*.py).
 func isMetadata(to netip.Addr) bool {
 	switch to.String() {
 	case "169.254.169.254", "169.254.170.2", "fd00:ec2::254", "fd00:ec2::23", "100.100.100.200",

@@ -214,15 +214,16 @@ func (t *Transport) CloseIdleConnections() {
 
 // --- New connections ---
 
-// destination says which connections serve a URL: those to its server, or, for plain http through
-// a proxy, those to the proxy, for which it is empty. With a proxy the dialer does not see the
+// destination says which connections serve a URL: its own alone, or, for plain http through a proxy,
+// those to the proxy, for which it is empty. URLs of one server may belong to several receivers:
+// what one of them sends behind its answer would be taken for the answer to another. With a proxy the dialer does not see the
 // server's address, so it is judged here.
 func (t *Transport) destination(u *url.URL) (string, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return "", errors.New("not an http or https URL")
 	}
 	if t.proxy == nil {
-		return u.Scheme + " " + address(u), nil
+		return u.String(), nil
 	}
 	if to, err := netip.ParseAddr(u.Hostname()); err == nil {
 		if err := t.guard.Check(to); err != nil {
@@ -232,7 +233,7 @@ func (t *Transport) destination(u *url.URL) (string, error) {
 	if u.Scheme == "http" {
 		return "", nil
 	}
-	return u.Scheme + " " + address(u), nil
+	return u.String(), nil
 }
 
 // address is the host and the port of a URL, for a dialer.

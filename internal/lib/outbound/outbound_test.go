@@ -161,8 +161,8 @@ func read(r *bufio.Reader) error {
 
 const okay = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// Requests that follow one another use one connection, each server has its own, and the one that
-// has rested for longest makes room.
+// Requests that follow one another use one connection, each URL has its own, also at one server, and
+// the one that has rested for longest makes room.
 func TestReuse(t *testing.T) {
 	counts := func() (string, *atomic.Int64) {
 		n := new(atomic.Int64)
@@ -178,27 +178,27 @@ func TestReuse(t *testing.T) {
 	transport := New(destinations.Guard{}, nil, nil)
 	defer transport.CloseIdleConnections()
 	for range 5 {
-		for _, to := range []string{one, two} {
+		for _, to := range []string{one + "/one", two + "/two", two + "/three"} {
 			if got, err := send(t.Context(), transport, "http://"+to); got != "200 ok" {
 				t.Errorf("got %s, %v", got, err)
 			}
 		}
 	}
-	if ones.Load() != 1 || twos.Load() != 1 {
+	if ones.Load() != 1 || twos.Load() != 2 {
 		t.Errorf("%d and %d connections", ones.Load(), twos.Load())
 	}
-	other := transport.take("http " + two)
+	other := transport.take("http://" + two + "/two")
 	for range maxRequests {
 		nc, err := transport.dial(t.Context(), two)
 		if err != nil {
 			t.Fatal(err)
 		}
-		transport.keep("http "+two, http1.New(nc, false, nil))
+		transport.keep("http://"+two+"/two", http1.New(nc, false, nil))
 	}
-	if transport.take("http "+one) != nil || len(transport.kept) != maxRequests {
+	if transport.take("http://"+one+"/one") != nil || len(transport.kept) != maxRequests {
 		t.Errorf("%d are kept, with the oldest", len(transport.kept))
 	}
-	if other.Close(); len(transport.open) != maxRequests {
+	if other.Close(); len(transport.open) != maxRequests { // that of /three has made room
 		t.Errorf("%d are open", len(transport.open))
 	}
 }
