@@ -137,7 +137,7 @@ type session struct {
 	awaited   asked.Queue
 	asking    []int                     // buckets for which this turn asks for a marker
 	telling   []*known.Topic            // what has subscriptions that Redis does not know
-	joining   turns.Named[*known.Topic] // topics that are new here, by app; Redis does not know them yet
+	joining   turns.Named[*known.Topic] // new topics, by app; Redis does not know them yet
 	burying   map[string]bool           // dead incarnations
 	troubles  []trouble                 // topics that are tried again, the next one first
 	lingering []lingerer                // topics without members here, the oldest first

@@ -490,7 +490,9 @@ func (w *world) crash(v *server, by uint32) {
 			continue
 		}
 		b := &n.buckets[n.bucketOf(e.topic)]
-		waits := func(o *known.Event) bool { return !o.Settled() && o.Payload == strconv.Itoa(e.id) }
+		waits := func(o *known.Event) bool {
+			return !o.Settled() && o.Payload == strconv.Itoa(e.id)
+		}
 		if !slices.ContainsFunc(b.Pending, waits) && !slices.ContainsFunc(n.backlog, waits) {
 			e.needs &= 1 << e.by.slot
 		}

@@ -172,7 +172,8 @@ func (o *Event) Size() int64 { return int64(len(o.Payload)) + 256 }
 func EventOf(v *legacy.Event, bucket int, now time.Time) *Event {
 	at := now.Add(-v.Age)
 	return &Event{Topic: v.Topic, Payload: v.Payload, Bucket: bucket, Except: v.Except,
-		Number: v.Number, Remember: v.Remember, At: at, Sent: at, Delivered: true, Accepted: true, Finished: true}
+		Number: v.Number, Remember: v.Remember, At: at, Sent: at, Delivered: true, Accepted: true,
+		Finished: true}
 }
 
 // Line has the events of a bucket.
