@@ -3,11 +3,13 @@ package test
 import (
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"os"
 	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -28,14 +30,65 @@ func (w *walker) stayers(prefix string, come *atomic.Bool) {
 
 // TestUpgradeCluster upgrades one of two nodes under load. On both, every event comes once and in
 // order, and nobody hears of the users who stay.
-func TestUpgradeCluster(t *testing.T) {
+func TestUpgradeCluster(t *testing.T) { upgradeNode(t, startRedis(t).env()) }
+
+// TestUpgradeRedisCluster does that with three masters.
+func TestUpgradeRedisCluster(t *testing.T) {
+	_, env := startRedisCluster(t)
+	upgradeNode(t, env)
+}
+
+// TestUpgradeClusterRefused does not hand a node over while Redis does not answer; the node goes on.
+func TestUpgradeClusterRefused(t *testing.T) {
+	r := startRedis(t)
+	env := append(append(oneApp(), "REVERB_SCALING_ENABLED=true"), r.env()...)
+	s := installed(t, env...)
+	c := &throng{t: t}
+	w := c.walk(s.addr, "private-room", 0)
+	w.subscribe(w.room, "")
+	go w.run()
+	s.says("connected to Redis")
+	refused := func(want string) {
+		t.Helper()
+		s.within("a refusal: "+want, func() bool {
+			_, port, _ := net.SplitHostPort(s.addr)
+			cmd := command(s.cmd.Path, "upgrade", "--port", port)
+			cmd.Env = s.cmd.Env
+			out, err := cmd.CombinedOutput()
+			return err != nil && strings.Contains(string(out), want)
+		})
+	}
+	s.within("an event", func() bool {
+		return publisher(s.addr).Trigger(w.room, "n", map[string]int{"N": 1}) == nil &&
+			w.heard.Load() == 1
+	})
+	r.cmd.Process.Signal(syscall.SIGSTOP)
+	refused("Redis does not answer")
+	r.cmd.Process.Signal(syscall.SIGCONT)
+	s.within("a pong", func() bool {
+		w.nc.Write(clientFrame([]byte(`{"event":"pusher:ping","data":{}}`), 1))
+		time.Sleep(10 * time.Millisecond)
+		return w.pongs.Load() > 0
+	})
+	s.within("an upgrade", func() bool {
+		_, port, _ := net.SplitHostPort(s.addr)
+		cmd := command(s.cmd.Path, "upgrade", "--port", port)
+		cmd.Env = s.cmd.Env
+		return cmd.Run() == nil
+	})
+	if w.ended.Load() {
+		t.Error("the connection has ended")
+	}
+	w.nc.Close()
+}
+
+func upgradeNode(t *testing.T, redis []string) {
 	size, rooms, upgrades := 300, 20, 3
 	if os.Getenv("REVERB_TEST_LONG") != "" {
 		size, rooms, upgrades = 3000, 50, 10
 	}
-	r := startRedis(t)
 	env := append(append(oneApp(), "REVERB_SCALING_ENABLED=true",
-		"REVERB_APP_SUBSCRIPTION_COUNT=true"), r.env()...)
+		"REVERB_APP_SUBSCRIPTION_COUNT=true"), redis...)
 	s, far := installed(t, env...), start(t, env...)
 	c := &throng{t: t}
 	var come atomic.Bool

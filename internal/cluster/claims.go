@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
 )
@@ -33,10 +34,10 @@ func (n *Node) evalClaim(c call, s *retries.Step, event ...string) {
 
 // takenBy notes that another request has the claim of an event. Nobody gets the event then, except
 // the members here that got it while Redis was away.
-func (n *Node) takenBy(o *outgoing) {
-	if t := n.topics[o.topic]; t != nil && t.kept == o && t.state == topicActive {
+func (n *Node) takenBy(o *known.Event) {
+	if t := n.topics[o.Topic]; t != nil && t.Kept == o && t.State == known.Active {
 		n.sync(t, true) // its last event is another one
 	}
 	n.unkeep(o)
-	o.echoes, o.delivered, o.taken = false, true, true
+	o.Echoes, o.Delivered, o.Taken = false, true, true
 }

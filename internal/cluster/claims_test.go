@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
 )
@@ -66,7 +67,7 @@ func TestNodeClaims(t *testing.T) {
 	// only the first event is sent again: another node has published the others
 	n.link.Fail(errors.New("gone"))
 	n.endTurn()
-	if len(n.backlog) != 1 || n.backlog[0].payload != "plain" || !n.backlog[0].again {
+	if len(n.backlog) != 1 || n.backlog[0].Payload != "plain" || !n.backlog[0].Again {
 		t.Errorf("%d events are kept", len(n.backlog))
 	}
 	if len(r.told) > 0 {
@@ -115,14 +116,14 @@ func TestNodeAsksForTheLatest(t *testing.T) {
 	n.driver.Work()
 	give(n)
 	topic := n.topics["a:cache-x"]
-	topic.state = topicSyncing
+	topic.State = known.Syncing
 	n.handleSnapshot(topic, &envelopes.Envelope{Payload: "old", Life: 1000})
 	n.Counters.Live.Store(true)
 	n.endTurn()
 	// The event comes before the number of members, which ends the turn.
 	n.handleReplies(Batch{Replies: []resp.Reply{{Kind: resp.Text, Text: "d{}"}}})
-	if topic.state != topicSyncing || topic.kept != nil {
-		t.Errorf("the topic is in the state %d, and keeps %v", topic.state, topic.kept)
+	if topic.State != known.Syncing || topic.Kept != nil {
+		t.Errorf("the topic is in the state %d, and keeps %v", topic.State, topic.Kept)
 	}
 	n.handleSnapshot(topic, &envelopes.Envelope{Payload: "other", Life: 1000})
 	want := []string{"deliver a:cache-x new 0 true", "snapshot a:cache-x [] new",

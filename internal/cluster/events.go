@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 	"reverb/internal/lib/retries"
 )
@@ -18,15 +19,15 @@ const cachedSeconds = 30 * 60
 // waits for Redis. key claims the request that the event is of, see takenBy; nil: it has no key.
 func (n *Node) Publish(topic, payload string, except uint64, remember bool, key *retries.Step,
 	done func(error)) {
-	o := &outgoing{topic: topic, payload: payload, except: except, remember: remember, key: key,
-		done: done}
-	n.inflight.Add(o.size())
+	o := &known.Event{Topic: topic, Payload: payload, Except: except, Remember: remember, Key: key,
+		Done: done}
+	n.inflight.Add(o.Size())
 	n.post(func() {
 		n.Counters.Published.Add(1)
-		o.at, o.bucket = n.now, n.bucketOf(topic)
-		b := &n.buckets[o.bucket]
+		o.At, o.Bucket = n.now, n.bucketOf(topic)
+		b := &n.buckets[o.Bucket]
 		b.numbers++
-		o.number = b.numbers
+		o.Number = b.numbers
 		switch live := n.Counters.Live.Load(); {
 		case live && len(n.backlog) == 0:
 			n.send(o)
@@ -39,56 +40,53 @@ func (n *Node) Publish(topic, payload string, except uint64, remember bool, key 
 	})
 }
 
-// size is what an event counts in inflight: its payload, and 256 bytes for everything around it.
-func (o *outgoing) size() int64 { return int64(len(o.payload)) + 256 }
-
 // finish tells the publisher of an event, once, what has become of the event.
-func (n *Node) finish(o *outgoing, err error) {
-	if o.finished {
+func (n *Node) finish(o *known.Event, err error) {
+	if o.Finished {
 		return
 	}
-	o.finished = true
-	n.inflight.Add(-o.size())
-	if o.done != nil {
-		o.done(err)
+	o.Finished = true
+	n.inflight.Add(-o.Size())
+	if o.Done != nil {
+		o.Done(err)
 	}
 }
 
 // deliverHere gives an event to the members of this node, once.
-func (n *Node) deliverHere(o *outgoing) {
-	if !o.delivered {
-		o.delivered = true
-		n.replica.Deliver(o.topic, o.payload, o.except, o.remember)
+func (n *Node) deliverHere(o *known.Event) {
+	if !o.Delivered {
+		o.Delivered = true
+		n.replica.Deliver(o.Topic, o.Payload, o.Except, o.Remember)
 	}
 }
 
 // send gives an event to Redis. When nobody here is in its topic, the event counts as delivered:
 // a member that comes later comes behind it.
-func (n *Node) send(o *outgoing) {
+func (n *Node) send(o *known.Event) {
 	if n.link == nil {
 		n.queue(o)
 		return
 	}
-	b, t := &n.buckets[o.bucket], n.topics[o.topic]
-	o.echoes = t != nil && t.state >= topicSyncing
-	if !o.echoes {
-		o.delivered = true
+	b, t := &n.buckets[o.Bucket], n.topics[o.Topic]
+	o.Echoes = t != nil && t.State >= known.Syncing
+	if !o.Echoes {
+		o.Delivered = true
 		n.unkeep(o) // the snapshot that is asked for later has it, or a later event
 	}
-	o.sent, o.echoed, o.accepted = n.now, false, false
-	b.pending = append(b.pending, o)
-	e := envelopes.Envelope{Kind: envelopes.Event, Remember: o.remember, Again: o.again,
-		Node: n.number, Number: o.number, Except: o.except, Payload: o.payload}.Encode()
-	channel := n.key(o.bucket, o.topic)
-	c := call{bucket: o.bucket, done: func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }}
+	o.Sent, o.Echoed, o.Accepted = n.now, false, false
+	b.Pending = append(b.Pending, o)
+	e := envelopes.Envelope{Kind: envelopes.Event, Remember: o.Remember, Again: o.Again,
+		Node: n.number, Number: o.Number, Except: o.Except, Payload: o.Payload}.Encode()
+	channel := n.key(o.Bucket, o.Topic)
+	c := call{bucket: o.Bucket, done: func(r resp.Reply, err error) { n.handleAccepted(o, r, err) }}
 	switch {
-	case o.key != nil && o.remember:
-		n.evalClaim(c, o.key, channel, e, o.payload, strconv.Itoa(cachedSeconds))
-	case o.key != nil:
-		n.evalClaim(c, o.key, channel, e)
-	case o.remember:
+	case o.Key != nil && o.Remember:
+		n.evalClaim(c, o.Key, channel, e, o.Payload, strconv.Itoa(cachedSeconds))
+	case o.Key != nil:
+		n.evalClaim(c, o.Key, channel, e)
+	case o.Remember:
 		n.eval(c, &n.scripts.Cached, []string{channel + ":cached"},
-			channel, e, o.payload, strconv.Itoa(cachedSeconds))
+			channel, e, o.Payload, strconv.Itoa(cachedSeconds))
 	default:
 		n.publish(c, channel, e)
 	}
@@ -96,7 +94,7 @@ func (n *Node) send(o *outgoing) {
 
 // handleAccepted takes Redis' answer to an event. An event that does not come back is settled now:
 // nobody here was in its topic when it was sent.
-func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
+func (n *Node) handleAccepted(o *known.Event, r resp.Reply, err error) {
 	if errors.Is(err, errAway) {
 		return // handleDown keeps the event
 	}
@@ -105,21 +103,21 @@ func (n *Node) handleAccepted(o *outgoing, r resp.Reply, err error) {
 		n.log.Error("Redis has refused an event", "why", err)
 		n.deliverHere(o)
 		n.lose(o)
-		o.echoes = false
-	} else if refused = o.key.Heard(r.Text); o.key != nil && r.Kind != resp.Int {
+		o.Echoes = false
+	} else if refused = o.Key.Heard(r.Text); o.Key != nil && r.Kind != resp.Int {
 		n.takenBy(o)
 	}
-	o.accepted = true
+	o.Accepted = true
 	n.finish(o, refused)
-	n.buckets[o.bucket].settle(n.keep)
+	n.buckets[o.Bucket].Settle(n.keep)
 }
 
 // lose gives up an event. An event that was sent before may have reached other nodes, but nothing
 // confirms that any more, so it is counted apart.
-func (n *Node) lose(o *outgoing) {
+func (n *Node) lose(o *known.Event) {
 	n.finish(o, nil)
 	n.unkeep(o)
-	if o.again {
+	if o.Again {
 		n.Counters.Uncertain.Add(1)
 	} else if n.Counters.Lost.Add(1) == 1 {
 		n.log.Warn("events that Redis could not take in time are lost to other nodes; " +
@@ -128,25 +126,25 @@ func (n *Node) lose(o *outgoing) {
 }
 
 // unkeep says that an event is not the one to remember any more.
-func (n *Node) unkeep(o *outgoing) {
-	if t := n.topics[o.topic]; t != nil && t.kept == o {
-		t.kept = nil
+func (n *Node) unkeep(o *known.Event) {
+	if t := n.topics[o.Topic]; t != nil && t.Kept == o {
+		t.Kept = nil
 	}
 }
 
 // queue keeps an event until Redis is back.
-func (n *Node) queue(o *outgoing) {
+func (n *Node) queue(o *known.Event) {
 	n.finish(o, nil)
-	if t := n.topics[o.topic]; t != nil && o.remember {
-		t.kept = o
+	if t := n.topics[o.Topic]; t != nil && o.Remember {
+		t.Kept = o
 	}
 	n.hold(o)
 }
 
 // hold puts an event at the end of the backlog. It gives up the oldest events beyond maxBacklog.
-func (n *Node) hold(o *outgoing) {
+func (n *Node) hold(o *known.Event) {
 	n.backlog = append(n.backlog, o)
-	n.backlogSize += len(o.payload)
+	n.backlogSize += len(o.Payload)
 	for n.backlogSize > maxBacklog {
 		n.giveUp(n.takeOldest())
 	}
@@ -154,15 +152,15 @@ func (n *Node) hold(o *outgoing) {
 }
 
 // takeOldest takes the event that has waited longest.
-func (n *Node) takeOldest() *outgoing {
+func (n *Node) takeOldest() *known.Event {
 	o := take(&n.backlog)
-	n.backlogSize -= len(o.payload)
+	n.backlogSize -= len(o.Payload)
 	n.Counters.Backlog.Store(int64(n.backlogSize))
 	return o
 }
 
 // giveUp delivers an event here, if that was not done, and loses it for the other nodes.
-func (n *Node) giveUp(o *outgoing) {
+func (n *Node) giveUp(o *known.Event) {
 	n.deliverHere(o)
 	n.lose(o)
 }

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"reverb/internal/envelopes/known"
 	"reverb/internal/envelopes/legacy"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/recordlog"
@@ -67,25 +68,12 @@ func (n *Node) atRest() bool {
 		}
 	}
 	for i := range n.buckets {
-		if len(n.buckets[i].pending) > 0 {
+		if len(n.buckets[i].Pending) > 0 {
 			return false
 		}
 	}
 	for _, t := range n.topics {
-		if !t.rests() {
-			return false
-		}
-	}
-	return true
-}
-
-func (t *topic) rests() bool {
-	if t.state != topicActive || t.dirty || t.kept != nil || t.waiters != nil &&
-		len(t.waiting)+len(t.behind) > 0 || len(t.view.Missing()) > 0 {
-		return false
-	}
-	for _, u := range t.users.All {
-		if !u.present || len(u.waiting) > 0 {
+		if !t.Rests() {
 			return false
 		}
 	}
@@ -113,25 +101,15 @@ func (n *Node) legacy(now time.Time) *legacy.Node {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		v.Numbers = append(v.Numbers, b.numbers)
-		for _, o := range slices.Concat(b.recent[1], b.recent[0]) {
-			if !o.taken && now.Sub(o.sent) <= n.recent {
-				v.Recent = append(v.Recent, legacy.Event{Topic: o.topic, Payload: o.payload,
-					Except: o.except, Number: o.number, Remember: o.remember, Age: now.Sub(o.sent)})
-			}
-		}
+		v.Recent = b.Legacy(v.Recent, now, n.recent)
 	}
-	lingers := map[*topic]time.Duration{}
+	lingers := map[*known.Topic]time.Duration{}
 	for _, l := range n.lingering {
-		lingers[l.topic] = now.Sub(l.since)
+		lingers[l.Topic] = now.Sub(l.since)
 	}
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		h := legacy.Topic{Name: name, Cache: t.cache, Members: int(t.members), Total: t.total,
-			Lingers: lingers[t], View: t.view.Members()}
-		for _, user := range fewmap.InOrder(t.users.All) {
-			h.Users = append(h.Users, legacy.User{ID: user, Info: t.users.Get(user).info})
-		}
-		v.Topics = append(v.Topics, h)
+		v.Topics = append(v.Topics, t.Legacy(lingers[t]))
 	}
 	return v
 }
@@ -165,28 +143,19 @@ func (n *Node) take(v *legacy.Node, l Link, now time.Time) error {
 	n.begin(now)
 	n.number, n.incarnations, n.tokens, n.seen = v.Process, v.Incarnation, v.Tokens, v.Seen
 	n.enter(l, masters, byBucket)
-	n.registered, n.heirs = true, map[*topic]int32{}
+	n.registered, n.heirs = true, map[*known.Topic]int32{}
 	n.redisTime, n.upAtRedis = int64(v.RedisTime), int64(v.UpAtRedis)
 	n.upAt, n.renewed, n.strangers = now.Add(-v.Age), time.Time{}, v.Strangers
 	n.turned = now
-	for _, app := range v.Apps {
-		n.apps[app], n.countsDirty[app] = true, true
-	}
-	for _, process := range v.Peers {
-		n.peers[process] = true
-	}
-	for _, process := range v.Back {
-		n.back[process] = true
-	}
+	n.apps, n.countsDirty = legacy.Set(v.Apps), legacy.Set(v.Apps)
+	n.peers, n.back = legacy.Set(v.Peers), legacy.Set(v.Back)
 	for i := range n.buckets {
 		n.buckets[i].numbers = v.Numbers[i]
 	}
-	for _, e := range v.Recent {
-		o := &outgoing{topic: e.Topic, payload: e.Payload, bucket: n.bucketOf(e.Topic),
-			except: e.Except, remember: e.Remember, number: e.Number, at: now.Add(-e.Age),
-			sent: now.Add(-e.Age), delivered: true, accepted: true, finished: true}
-		b := &n.buckets[o.bucket]
-		b.recent[1] = append(b.recent[1], o)
+	for i := range v.Recent {
+		o := known.EventOf(&v.Recent[i], n.bucketOf(v.Recent[i].Topic), now)
+		b := &n.buckets[o.Bucket]
+		b.Recent[1] = append(b.Recent[1], o)
 	}
 	for i := range v.Topics {
 		if err := n.takeTopic(&v.Topics[i]); err != nil {
@@ -201,21 +170,16 @@ func (n *Node) take(v *legacy.Node, l Link, now time.Time) error {
 }
 
 func (n *Node) takeTopic(v *legacy.Topic) error {
-	t := &topic{name: v.Name, bucket: int32(n.bucketOf(v.Name)), cache: v.Cache,
-		state: topicActive, total: v.Total}
-	if n.topics[t.name] != nil {
+	t := known.TopicOf(v, n.bucketOf(v.Name))
+	if n.topics[t.Name] != nil {
 		return errors.New("a topic has come twice")
 	}
-	n.topics[t.name], n.heirs[t] = t, int32(v.Members)
-	for _, u := range v.Users {
-		t.users.Put(u.ID, &topicUser{info: u.Info, told: true, present: true})
-	}
-	t.view.Replace(v.View, false)
+	n.topics[t.Name], n.heirs[t] = t, int32(v.Members)
 	users, infos := make([]string, len(v.View)), make([]string, len(v.View))
 	for i, m := range v.View {
 		users[i], infos[i] = m.User, m.Info
 	}
-	n.replica.Snapshot(t.name, users, infos, "", 0)
+	n.replica.Snapshot(t.Name, users, infos, "", 0)
 	if v.Members == 0 {
 		n.lingering = append(n.lingering, lingerer{t, n.now.Add(-v.Lingers)})
 	}
@@ -228,12 +192,12 @@ func (n *Node) heir(name, user string, ready func()) bool {
 	if n.heirs[t] == 0 {
 		return false
 	}
-	if u := t.users.Get(user); u != nil {
-		u.subscriptions++
+	if u := t.Users.Get(user); u != nil {
+		u.Subscriptions++
 	} else if user != "" {
 		return false
 	}
-	t.members++
+	t.Members++
 	ready()
 	return true
 }
@@ -248,13 +212,13 @@ func (n *Node) enterHeirs() {
 		if told[t] == 0 {
 			continue // it lingers, or is new
 		}
-		for _, user := range fewmap.InOrder(t.users.All) {
-			if u := t.users.Get(user); u.subscriptions == 0 {
+		for _, user := range fewmap.InOrder(t.Users.All) {
+			if u := t.Users.Get(user); u.Subscriptions == 0 {
 				n.dropUser(t, user, u, true)
 			}
 		}
-		t.dirty = t.dirty || t.members != told[t]
-		if t.members == 0 {
+		t.Dirty = t.Dirty || t.Members != told[t]
+		if t.Members == 0 {
 			n.dropTopic(t, true)
 		} else {
 			n.tellSubscriptions(t)

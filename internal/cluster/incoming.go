@@ -1,14 +1,13 @@
 package cluster
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 )
 
@@ -74,7 +73,7 @@ func (n *Node) handlePush(r resp.Reply) {
 		}
 	case "subscribe", "ssubscribe":
 		if n.subscribing.Came(channel) {
-			if t := n.topicOn(channel); t != nil && t.state == topicSubscribing {
+			if t := n.topicOn(channel); t != nil && t.State == known.Subscribing {
 				n.sync(t, false)
 			}
 		}
@@ -145,73 +144,53 @@ func (n *Node) handleEnvelope(channel, b string) {
 }
 
 // handleTopic takes an envelope to everybody in a topic.
-func (n *Node) handleTopic(t *topic, e *envelopes.Envelope) {
+func (n *Node) handleTopic(t *known.Topic, e *envelopes.Envelope) {
 	switch e.Kind {
 	case envelopes.Event:
 		if e.Node == n.number {
 			n.handleEcho(t, e)
 			return
 		}
-		if !n.seen.New(int(t.bucket), e) {
+		if !n.seen.New(int(t.Bucket), e) {
 			n.Counters.Duplicates.Add(1)
 			return
 		}
-		n.replica.Deliver(t.name, e.Payload, e.Except, e.Remember)
+		n.replica.Deliver(t.Name, e.Payload, e.Except, e.Remember)
 	case envelopes.Added:
-		if t.state == topicActive {
+		if t.State == known.Active {
 			n.addToView(t, e.User, e.Info)
 		}
 	case envelopes.Removed:
-		u := t.users.Get(e.User)
-		switch own := u != nil && u.present; {
-		case t.state != topicActive, own && n.stopping: // it removes its members itself
+		u := t.Users.Get(e.User)
+		switch own := u != nil && u.Present; {
+		case t.State != known.Active, own && n.stopping: // it removes its members itself
 		case own: // the members here do not see it
 			n.link.Fail(errors.New("others took this node for dead and have removed its members"))
 		default:
 			n.removeFromView(t, e.User)
 		}
 	case envelopes.Total:
-		t.total, t.unheard = e.Total, t.late()
+		t.Total, t.Unheard = e.Total, t.Late()
 		n.tellTotal(t)
 	}
 }
 
 // handleEcho delivers an event that this node has published, now that the event has its place in
 // the order of Redis.
-func (n *Node) handleEcho(t *topic, e *envelopes.Envelope) {
-	b := &n.buckets[t.bucket]
-	i, found := slices.BinarySearchFunc(b.pending, e.Number,
-		func(o *outgoing, number uint64) int { return cmp.Compare(o.number, number) })
-	if !found {
+func (n *Node) handleEcho(t *known.Topic, e *envelopes.Envelope) {
+	b := &n.buckets[t.Bucket]
+	o := b.Find(e.Number)
+	if o == nil {
 		return // it was delivered while Redis was away, or a stranger repeats this node
 	}
-	o := b.pending[i]
 	n.unkeep(o)
-	if o.delivered && o.remember {
+	if o.Delivered && o.Remember {
 		// It was delivered while Redis was away. Others may have published since.
-		n.replica.Remember(o.topic, o.payload)
+		n.replica.Remember(o.Topic, o.Payload)
 	}
 	n.deliverHere(o)
-	o.accepted, o.echoed = true, true
-	o.key.Heard("")
+	o.Accepted, o.Echoed = true, true
+	o.Key.Heard("")
 	n.finish(o, nil)
-	b.settle(n.keep)
-}
-
-// settle moves settled events from the front of pending to recent, where keep of them have room in
-// each half. They are kept for a moment because Redis may be killed after it has answered and
-// before it has told everybody.
-func (b *bucket) settle(keep int) {
-	for len(b.pending) > 0 && b.pending[0].settled() {
-		if len(b.recent[0]) >= keep {
-			b.turn()
-		}
-		b.recent[0] = append(b.recent[0], take(&b.pending))
-	}
-}
-
-// turn forgets the older half of recent; the newer half becomes the older.
-func (b *bucket) turn() {
-	clear(b.recent[1])
-	b.recent[0], b.recent[1] = b.recent[1][:0], b.recent[0]
+	b.Settle(n.keep)
 }

@@ -3,6 +3,8 @@ package cluster
 import (
 	"slices"
 	"time"
+
+	"reverb/internal/envelopes/known"
 )
 
 // The snapshot of a topic with many users is dear to Redis, and a client that comes and goes asks
@@ -27,35 +29,32 @@ const (
 
 // lingerer is a topic without members here.
 type lingerer struct {
-	*topic
+	*known.Topic
 	since time.Time
 }
 
-// lingers says that a topic is followed without members.
-func (t *topic) lingers() bool { return t.members == 0 }
-
 // linger says whether a topic is followed from now on although it has no members here. One that
 // keeps an event that Redis lacks is not: it may have to be synced.
-func (n *Node) linger(t *topic) bool {
-	if !n.Counters.Live.Load() || n.stopping || t.state != topicActive || t.kept != nil ||
-		t.view.Len() < n.large {
+func (n *Node) linger(t *known.Topic) bool {
+	if !n.Counters.Live.Load() || n.stopping || t.State != known.Active || t.Kept != nil ||
+		t.View.Len() < n.large {
 		return false
 	}
 	if len(n.lingering) >= maxLingering {
-		n.forget(n.lingering[0].topic)
+		n.forget(n.lingering[0].Topic)
 	}
 	n.lingering = append(n.lingering, lingerer{t, n.now})
-	t.dirty = false // the script that says that nobody is here has said it
+	t.Dirty = false // the script that says that nobody is here has said it
 	return true
 }
 
 // comeBack tells Redis that a topic that lingers has a member again. Redis must know that before it
 // is told of the member's user: the users of a topic without nodes are deleted.
-func (n *Node) comeBack(t *topic) {
+func (n *Node) comeBack(t *known.Topic) {
 	n.endLinger(t)
 	n.tellMembers(t)
 }
 
-func (n *Node) endLinger(t *topic) {
-	n.lingering = slices.DeleteFunc(n.lingering, func(l lingerer) bool { return l.topic == t })
+func (n *Node) endLinger(t *known.Topic) {
+	n.lingering = slices.DeleteFunc(n.lingering, func(l lingerer) bool { return l.Topic == t })
 }

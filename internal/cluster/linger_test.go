@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 )
 
@@ -149,9 +150,9 @@ func TestLingersNot(t *testing.T) {
 		"few":    {lingerUsers - 1, func(*Node) {}},
 		"early":  {lingerUsers, func(n *Node) { n.Counters.Live.Store(false) }},
 		"stops":  {lingerUsers, func(n *Node) { n.stopping = true }},
-		"keeps":  {lingerUsers, func(n *Node) { n.topics["a:presence-x"].kept = new(outgoing) }},
-		"alone":  {lingerUsers, func(n *Node) { n.topics["a:presence-x"].state = topicAlone }},
-		"behind": {lingerUsers, func(n *Node) { n.topics["a:presence-x"].state = topicSyncing }},
+		"keeps":  {lingerUsers, func(n *Node) { n.topics["a:presence-x"].Kept = new(known.Event) }},
+		"alone":  {lingerUsers, func(n *Node) { n.topics["a:presence-x"].State = known.Alone }},
+		"behind": {lingerUsers, func(n *Node) { n.topics["a:presence-x"].State = known.Syncing }},
 	} {
 		f := crowd(t, c.users, "a:presence-x")
 		c.before(f.n)
@@ -214,7 +215,7 @@ func TestLingersWithoutRedis(t *testing.T) {
 	f.n.Publish("a:presence-x", "after", 0, false, nil, nil)
 	f.said("")
 	f.ok()
-	f.n.begin(f.n.now.Add(2 * recentTime))
+	f.n.begin(f.n.now.Add(2 * known.RecentTime))
 	f.r.told = nil
 	f.n.link.Fail(io.EOF)
 	f.n.endTurn()
@@ -249,7 +250,7 @@ func TestLingersBesideAForeignKey(t *testing.T) {
 	f.said("")
 	f.answer(wrongType, wrongType)
 	if want := []string{"added a:presence-x m {}", "ready a:presence-x"}; !slices.Equal(f.r.told,
-		want) || f.n.topics["a:presence-x"].state != topicAlone {
+		want) || f.n.topics["a:presence-x"].State != known.Alone {
 		t.Errorf("told %q, want %q", f.r.told, want)
 	}
 	f.pass(topicRetry + time.Second)

@@ -12,13 +12,12 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/envelopes/legacy"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/asked"
 	"reverb/internal/lib/driver"
-	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
-	"reverb/internal/lib/retries"
 	"reverb/internal/lib/turns"
 )
 
@@ -51,20 +50,6 @@ const (
 	// bulkBytes is how full a link may be before bulk work and the backlog wait. Larger: an event
 	// waits longer behind them. Smaller: the link runs dry between two turns.
 	bulkBytes = 1 << 20
-	// recentTime is how long an event that Redis has accepted and sent to this node is kept. When
-	// Redis goes away within that time, the event is sent again: another node may have lost its
-	// link a moment earlier. Larger: more events are sent twice, which costs traffic. Smaller:
-	// another node may miss an event.
-	recentTime = 50 * time.Millisecond
-	// recentTimeMany takes the place of recentTime where Redis has several servers. One of them
-	// may be away while the others take events, and so may a former master.
-	recentTimeMany = time.Second
-	// maxRecent bounds the events in each half of what a bucket keeps for recentTime. Larger: more
-	// memory. Smaller: at a high rate, events are kept for less than recentTime.
-	maxRecent = 4096
-	// maxRecentMany takes the place of maxRecent if there are many buckets, because each bucket
-	// keeps so many events.
-	maxRecentMany = 512
 )
 
 // errAway answers a question that only Redis can answer while Redis is away.
@@ -78,8 +63,8 @@ type Node struct {
 	prefix   string // of all names
 	scripts  *scripts.Set
 	patience time.Duration // see Options
-	recent   time.Duration // see recentTime
-	keep     int           // see maxRecent
+	recent   time.Duration // see known.RecentTime
+	keep     int           // see known.MaxRecent
 	large    int           // see lingerUsers
 	atOnce   int           // bulkCommands; less in tests
 	dialer   Dialer
@@ -98,7 +83,7 @@ type Node struct {
 	session
 	now          time.Time // the beginning of the turn
 	buckets      []bucket
-	topics       map[string]*topic
+	topics       map[string]*known.Topic
 	id           string   // the current incarnation, or the last one
 	incarnations uint64   // how many there have been
 	former       []string // incarnations that are not buried yet
@@ -109,7 +94,7 @@ type Node struct {
 	countsDirty map[string]bool // those of them whose number Redis does not know
 	seen        envelopes.Seen  // the other nodes' events
 	tokens      uint64          // the token that was given out last
-	backlog     []*outgoing     // events that wait for Redis to come back, or for room
+	backlog     []*known.Event  // events that wait for Redis to come back, or for room
 	backlogSize int             // the bytes of their payloads
 	bulk        []bulkJob       // waits for room
 	peers       map[string]bool // processes that were ready when this node last was live
@@ -120,7 +105,7 @@ type Node struct {
 	stopping    bool
 	standing    bool // it stands still, or is about to
 	// heirs has, between Inherit and Start, how many members Redis knows in each topic; then nil
-	heirs    map[*topic]int32
+	heirs    map[*known.Topic]int32
 	toldWhy  string    // the reason that the log last gave for the end of a session
 	toldAway time.Time // when the log gave it
 	flapping bool      // the last session ended for that reason soon after; the log is silent
@@ -150,12 +135,12 @@ type session struct {
 	// session is given up. The time of an answer begins when Redis is asked, or has replied to the
 	// command that asks.
 	awaited   asked.Queue
-	asking    []int               // buckets for which this turn asks for a marker
-	telling   []*topic            // what has subscriptions that Redis does not know
-	joining   turns.Named[*topic] // topics that are new here, by app; Redis does not know them yet
-	burying   map[string]bool     // dead incarnations
-	troubles  []trouble           // topics that are tried again, the next one first
-	lingering []lingerer          // topics without members here, the oldest first
+	asking    []int                     // buckets for which this turn asks for a marker
+	telling   []*known.Topic            // what has subscriptions that Redis does not know
+	joining   turns.Named[*known.Topic] // new topics, by app; Redis does not know them yet
+	burying   map[string]bool           // dead incarnations
+	troubles  []trouble                 // topics that are tried again, the next one first
+	lingering []lingerer                // topics without members here, the oldest first
 	// troubled has the topics for which Redis holds a foreign key. The value is false while a
 	// topic is being tried again.
 	troubled map[string]bool
@@ -181,13 +166,12 @@ type master struct {
 
 // bucket is a group of topics that are on one master.
 type bucket struct {
-	base    string         // the beginning of the names of its keys
-	own     string         // the channel of this incarnation
-	numbers uint64         // how many events this node has published on its topics
-	pending []*outgoing    // events that are not settled, and later ones
-	recent  [2][]*outgoing // settled events: the newer half, and the older one
-	token   uint64         // of the marker that this turn asks for; 0: it asks for none
-	joining []*topic       // the topics whose new members wait for that marker
+	base       string         // the beginning of the names of its keys
+	own        string         // the channel of this incarnation
+	numbers    uint64         // how many events this node has published on its topics
+	known.Line                // its events
+	token      uint64         // of the marker that this turn asks for; 0: it asks for none
+	joining    []*known.Topic // the topics whose new members wait for that marker
 }
 
 // marker is a token that is to come back, and what happens then.
@@ -208,106 +192,13 @@ type bulkJob struct {
 	run    func()
 }
 
-// outgoing is an event on its way. The events of a bucket are sent in the order of their numbers.
-type outgoing struct {
-	topic     string
-	payload   string
-	bucket    int
-	except    uint64
-	remember  bool
-	number    uint64
-	at        time.Time   // when it was published
-	sent      time.Time   // when it was last written to Redis
-	again     bool        // it was sent before
-	delivered bool        // to the members of this node
-	echoes    bool        // Redis sends it back, because this node was subscribed to its topic
-	echoed    bool        // it has come back
-	accepted  bool        // by Redis; or it was given up
-	taken     bool        // another request had claimed its key: nobody gets it from Redis
-	finished  bool        // done was called
-	done      func(error) // nil: nobody asks
-	// key claims the request that the event is of; nil: the request has no key.
-	key *retries.Step
-}
-
-// settled says that nothing more is to come for an event.
-func (o *outgoing) settled() bool { return o.accepted && (o.echoed || !o.echoes) }
-
-type topicState uint8
-
-const (
-	topicDetached    topicState = iota // Redis is away, or does not know the topic
-	topicSubscribing                   // SUBSCRIBE is sent
-	topicSyncing                       // subscribed; the snapshot is to come
-	topicAlone                         // subscribed; Redis holds a foreign key under its name
-	topicActive                        // in step with Redis
-)
-
-// topic is a channel of an app in which this node has members. Most have one user or none.
-type topic struct {
-	name    string
-	bucket  int32
-	members int32 // subscriptions of this node; 0: it lingers
-	cache   bool  // its events are remembered
-	state   topicState
-	dirty   bool                   // Redis does not know members
-	counted bool                   // in syncing
-	queued  bool                   // in joining
-	users   fewmap.Map[*topicUser] // of this node
-	view    envelopes.View         // all nodes' users, as the members here know them
-	kept    *outgoing              // the last event to remember that Redis does not have
-	total   int                    // members on all nodes; 0: not known
-	unheard bool                   // total came while members waited for a marker
-	*waiters
-}
-
-// waiters are the members that wait for a topic; nil: nobody does.
-type waiters struct {
-	waiting []waiter // for the topic to come into step
-	behind  []waiter // for a marker, in the order of the tokens
-}
-
-// wait makes room for waiters, and release takes all of them, in their order.
-func (t *topic) wait() *waiters {
-	if t.waiters == nil {
-		t.waiters = new(waiters)
-	}
-	return t.waiters
-}
-
-// late says that members wait for a marker.
-func (t *topic) late() bool { return t.waiters != nil && len(t.behind) > 0 }
-
-func (t *topic) release() []waiter {
-	all := append(t.wait().waiting, t.behind...)
-	t.waiters = nil
-	return all
-}
-
 // topicOn is the topic whose channel in Redis this is; nil: there is none.
-func (n *Node) topicOn(channel string) *topic {
+func (n *Node) topicOn(channel string) *known.Topic {
 	name, _ := strings.CutPrefix(channel, n.prefix+":")
 	if len(n.buckets) > 1 {
 		_, name, _ = strings.Cut(name, "}:")
 	}
 	return n.topics[name]
-}
-
-// topicUser is a user of this node in a topic.
-type topicUser struct {
-	info          string
-	subscriptions int
-	told          bool     // this node has told Redis of the user
-	present       bool     // Redis has confirmed that
-	waiting       []func() // members that wait for the confirmation
-}
-
-// waiter is a new member that waits for its topic.
-type waiter struct {
-	user  string
-	ready func()
-	late  bool   // the member came after the question for the snapshot
-	token uint64 // of the marker for which it waits
 }
 
 // New makes a node. The node does nothing before Start.
@@ -320,19 +211,19 @@ func New(o Options, d Dialer, r Replica, log *slog.Logger) *Node {
 	}
 	n := &Node{
 		number: random.Uint64(), prefix: o.Prefix, scripts: scripts.New(o.Sharded, o.Outbox != nil),
-		patience: o.Patience, recent: recentTime, keep: maxRecent,
+		patience: o.Patience, recent: known.RecentTime, keep: known.MaxRecent,
 		atOnce: bulkCommands, large: lingerUsers,
 		dialer: d, replica: r, told: o.Told, outbox: o.Outbox, log: log, random: random,
 		session: newSession(nil), buckets: []bucket{{base: o.Prefix + ":"}},
-		topics: map[string]*topic{}, peers: map[string]bool{},
+		topics: map[string]*known.Topic{}, peers: map[string]bool{},
 		apps: map[string]bool{}, countsDirty: map[string]bool{},
 	}
 	n.driver = driver.New[Link, Batch](machine{n})
 	if o.Failover || o.Sharded {
-		n.recent = recentTimeMany
+		n.recent = known.RecentTimeMany
 	}
 	if o.Sharded {
-		n.keep = maxRecentMany
+		n.keep = known.MaxRecentMany
 		n.buckets = make([]bucket, len(envelopes.BucketTags()))
 		for i, tag := range envelopes.BucketTags() {
 			n.buckets[i].base = o.Prefix + tag + ":"
@@ -419,8 +310,8 @@ func (n *Node) pump() {
 	for more := true; more; {
 		more = false
 		events := n.Counters.Live.Load() && len(n.backlog) > 0
-		if events && n.linkFree(n.backlog[0].bucket) {
-			if o := n.takeOldest(); n.now.Sub(o.at) > n.patience {
+		if events && n.linkFree(n.backlog[0].Bucket) {
+			if o := n.takeOldest(); n.now.Sub(o.At) > n.patience {
 				n.giveUp(o)
 			} else {
 				n.send(o)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 )
 
@@ -151,9 +152,9 @@ func TestNodeSendsLate(t *testing.T) {
 	n.driver.Work()
 	give(n)
 	n.Counters.Live.Store(true)
-	n.topics["a:x"].state = topicActive
+	n.topics["a:x"].State = known.Active
 	late := n.backlog[0]
-	late.at = late.at.Add(-time.Minute)
+	late.At = late.At.Add(-time.Minute)
 	n.send(late)
 	now := n.now
 	n.handleReplies(Batch{Replies: []resp.Reply{{Kind: resp.Int, N: 1}}})
@@ -203,8 +204,8 @@ func TestNodeBulk(t *testing.T) {
 	turn(100, 99) // in turn, until the link is full
 	publish(events)
 	n.driver.Work()
-	if last := n.backlog[len(n.backlog)-1]; !strings.HasSuffix(last.payload,
-		strconv.Itoa(events)) || last.delivered {
+	if last := n.backlog[len(n.backlog)-1]; !strings.HasSuffix(last.Payload,
+		strconv.Itoa(events)) || last.Delivered {
 		t.Fatal("an event overtakes what waits")
 	}
 	link.waiting = 0 // written
@@ -220,9 +221,9 @@ func TestNodeBulk(t *testing.T) {
 	}
 	before := -1
 	for _, o := range n.backlog {
-		i, err := strconv.Atoi(o.payload)
-		if err != nil || i <= before || !o.delivered {
-			t.Fatalf("event %d comes after %d; delivered here: %v", i, before, o.delivered)
+		i, err := strconv.Atoi(o.Payload)
+		if err != nil || i <= before || !o.Delivered {
+			t.Fatalf("event %d comes after %d; delivered here: %v", i, before, o.Delivered)
 		}
 		before = i
 	}
@@ -241,7 +242,7 @@ func TestNodeKeepsTheLatest(t *testing.T) {
 	give(n)
 	topic := n.topics["a:cache-x"]
 	snapshot := func() {
-		topic.state = topicSyncing
+		topic.State = known.Syncing
 		n.handleSnapshot(topic, &envelopes.Envelope{Payload: "old", Life: 1000})
 	}
 	snapshot()
@@ -271,9 +272,9 @@ func TestTotals(t *testing.T) {
 	total := func(members int) {
 		n.handleTopic(topic, &envelopes.Envelope{Kind: envelopes.Total, Total: members})
 	}
-	topic.state = topicSyncing
+	topic.State = known.Syncing
 	total(4)
-	topic.state = topicActive
+	topic.State = known.Active
 	total(5)
 	n.upAt = n.now.Add(-peersGrace)
 	n.goLive()
@@ -291,7 +292,7 @@ func TestTotals(t *testing.T) {
 	n.releaseBehind(topic, n.tokens) // the marker comes late
 	n.handleDown()
 	give(n)
-	n.registered, topic.state, n.upAt = true, topicActive, n.now.Add(-peersGrace)
+	n.registered, topic.State, n.upAt = true, known.Active, n.now.Add(-peersGrace)
 	n.goLive()
 	want := []string{"total a:cache-x 5", "total a:cache-x 6", "total a:cache-x 7",
 		"total a:cache-x 7"}

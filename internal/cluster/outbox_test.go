@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 )
 
@@ -46,9 +47,9 @@ func TestOutbox(t *testing.T) {
 	n.register()
 	o.wants(t, "turn")
 	active := func(user string, members int32) {
-		a := &topic{name: "a:x", state: topicActive, members: members}
+		a := &known.Topic{Name: "a:x", State: known.Active, Members: members}
 		if user != "" {
-			a.users.Put(user, &topicUser{subscriptions: 1, told: true, present: true})
+			a.Users.Put(user, &known.User{Subscriptions: 1, Told: true, Present: true})
 		}
 		n.topics["a:x"] = a
 	}

@@ -35,9 +35,9 @@ func TestNodeRefusedEvent(t *testing.T) {
 	f.answer(refused)
 	want := []string{"deliver a:x e 5 false"}
 	if !slices.Equal(r.told, want) || n.Counters.Lost.Load() != 1 || n.over() ||
-		len(done) != 1 || done[0] != nil || len(n.buckets[0].pending) != 0 {
+		len(done) != 1 || done[0] != nil || len(n.buckets[0].Pending) != 0 {
 		t.Errorf("told %q, %d lost, session over: %v, answers %v, %d events pending", r.told,
-			n.Counters.Lost.Load(), n.over(), done, len(n.buckets[0].pending))
+			n.Counters.Lost.Load(), n.over(), done, len(n.buckets[0].Pending))
 	}
 }
 
@@ -149,7 +149,7 @@ func TestNodeKeepsRecentEvents(t *testing.T) {
 	n.endTurn()
 	var again []string
 	for _, o := range n.backlog {
-		again = append(again, o.payload)
+		again = append(again, o.Payload)
 	}
 	if want := []string{"2", "3", "4"}; !slices.Equal(again, want) {
 		t.Errorf("sent again: %q, want %q", again, want)

@@ -195,7 +195,7 @@ func (f *simFront) Join(topic, user, info string, cache bool, ready func()) {
 	s.asked++
 	once := false
 	s.n.post(func() {
-		if t := s.n.topics[topic]; t != nil && t.lingers() {
+		if t := s.n.topics[topic]; t != nil && t.Lingers() {
 			w.state(comesBack)
 		}
 	})

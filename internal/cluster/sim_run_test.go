@@ -20,6 +20,7 @@ import (
 	"reverb/internal/census"
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 )
@@ -89,10 +90,10 @@ func (w *world) in(topic string) (count int) {
 // deaf says why a node does not hear events of a topic that is in step; empty: it hears them.
 func (s *simNode) deaf(topic string) string {
 	t := s.n.topics[topic]
-	if s.link == nil || s.link.why != nil || t == nil || t.state != topicActive {
+	if s.link == nil || s.link.why != nil || t == nil || t.State != known.Active {
 		return ""
 	}
-	c, channel := s.link.conns[int(t.bucket)%len(s.link.conns)], s.n.key(int(t.bucket), t.name)
+	c, channel := s.link.conns[int(t.Bucket)%len(s.link.conns)], s.n.key(int(t.Bucket), t.Name)
 	if !c.listens[channel] {
 		return "Redis does not know that the node listens"
 	}
@@ -489,8 +490,10 @@ func (w *world) crash(v *server, by uint32) {
 			continue
 		}
 		b := &n.buckets[n.bucketOf(e.topic)]
-		waits := func(o *outgoing) bool { return !o.settled() && o.payload == strconv.Itoa(e.id) }
-		if !slices.ContainsFunc(b.pending, waits) && !slices.ContainsFunc(n.backlog, waits) {
+		waits := func(o *known.Event) bool {
+			return !o.Settled() && o.Payload == strconv.Itoa(e.id)
+		}
+		if !slices.ContainsFunc(b.Pending, waits) && !slices.ContainsFunc(n.backlog, waits) {
 			e.needs &= 1 << e.by.slot
 		}
 	}
@@ -665,7 +668,7 @@ func (w *world) checkCalm(from int, inOrder bool) {
 		}
 		pending := 0
 		for _, b := range n.buckets {
-			pending += len(b.pending)
+			pending += len(b.Pending)
 		}
 		if left := pending + len(n.backlog) + len(n.bulk) + len(n.markers) + n.subscribing.Len() +
 			len(n.unsubscribing) + len(n.burying) + len(n.troubled) + len(n.troubles) + int(
@@ -743,10 +746,10 @@ func (w *world) checkTopic(topic string, inOrder bool) {
 	last, _ := v.redis.Text(key + ":cached")
 	for _, s := range w.nodes {
 		t := s.n.topics[topic]
-		if t != nil && t.lingers() && s.members(topic) > 0 {
+		if t != nil && t.Lingers() && s.members(topic) > 0 {
 			s.fail("%s lingers, and has members", topic)
 		}
-		if s.members(topic) == 0 && !s.front.watched[topic] && (t == nil || !t.lingers()) {
+		if s.members(topic) == 0 && !s.front.watched[topic] && (t == nil || !t.Lingers()) {
 			if len(s.view[topic]) > 0 {
 				s.fail("it sees %v in %s, in which it has nobody", s.view[topic], topic)
 			}

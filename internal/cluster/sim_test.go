@@ -893,13 +893,13 @@ func (s *simNode) notice() {
 	at(len(n.troubled) > 0, "node: troubled")
 	for _, t := range n.topics {
 		w.state([...]string{"topic: detached", "topic: subscribing", "topic: syncing",
-			"topic: alone", "topic: active"}[t.state])
-		at(len(t.view.Missing()) > 0, "topic: members missing")
-		at(t.waiters != nil && len(t.behind) > 0, "topic: waits for a marker")
-		at(t.kept != nil, "topic: keeps the latest")
-		at(t.lingers(), "topic: lingers")
-		at(t.lingers() && t.view.Len() == 0, "topic: lingers, and is empty")
-		at(t.lingers() && t.cache, "topic: lingers, and has a last event")
+			"topic: alone", "topic: active"}[t.State])
+		at(len(t.View.Missing()) > 0, "topic: members missing")
+		at(t.Waiters != nil && len(t.Behind) > 0, "topic: waits for a marker")
+		at(t.Kept != nil, "topic: keeps the latest")
+		at(t.Lingers(), "topic: lingers")
+		at(t.Lingers() && t.View.Len() == 0, "topic: lingers, and is empty")
+		at(t.Lingers() && t.Cache, "topic: lingers, and has a last event")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"reverb/internal/envelopes"
 	"reverb/internal/envelopes/keys"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/envelopes/scripts"
 	"reverb/internal/lib/asked"
 	"reverb/internal/lib/fewmap"
@@ -34,34 +35,34 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 		}
 		if t == nil {
 			b := n.bucketOf(name)
-			t = &topic{name: name, bucket: int32(b), cache: cache}
+			t = &known.Topic{Name: name, Bucket: int32(b), Cache: cache}
 			n.topics[name] = t
 		}
-		t.members++
-		t.dirty = true
-		if t.state == topicActive && t.members == 1 {
+		t.Members++
+		t.Dirty = true
+		if t.State == known.Active && t.Members == 1 {
 			n.comeBack(t)
 		}
 		if user != "" {
-			u := t.users.Get(user)
+			u := t.Users.Get(user)
 			if u == nil {
-				u = &topicUser{info: info}
-				t.users.Put(user, u)
+				u = &known.User{Info: info}
+				t.Users.Put(user, u)
 			}
-			u.subscriptions++
+			u.Subscriptions++
 		}
-		w := waiter{user: user, ready: ready}
+		w := known.Waiter{User: user, Ready: ready}
 		switch {
-		case n.link == nil && !n.starting, t.state == topicAlone:
+		case n.link == nil && !n.starting, t.State == known.Alone:
 			n.joinDetached(t, w)
-		case t.state == topicActive:
+		case t.State == known.Active:
 			n.joinActive(t, w)
 		default:
-			w.late = t.state == topicSyncing
-			t.wait().waiting = append(t.wait().waiting, w)
-			if t.state == topicDetached && n.registered && !t.queued {
+			w.Late = t.State == known.Syncing
+			t.Wait().Waiting = append(t.Wait().Waiting, w)
+			if t.State == known.Detached && n.registered && !t.Queued {
 				app, _, _ := strings.Cut(name, ":")
-				t.queued = true
+				t.Queued = true
 				n.joining.Add(app, t)
 			}
 		}
@@ -70,8 +71,8 @@ func (n *Node) Join(name, user, info string, cache bool, ready func()) {
 
 // joinActive lets a member into a topic that is in step. A member of a cache channel waits until
 // this node has heard all that Redis has accepted by now: the cached event may be among it.
-func (n *Node) joinActive(t *topic, w waiter) {
-	if u := t.users.Get(w.user); t.cache && (w.user == "" || u == nil || u.told) {
+func (n *Node) joinActive(t *known.Topic, w known.Waiter) {
+	if u := t.Users.Get(w.User); t.Cache && (w.User == "" || u == nil || u.Told) {
 		n.joinBehind(t, w)
 	} else {
 		n.joinKnown(t, w)
@@ -80,54 +81,54 @@ func (n *Node) joinActive(t *topic, w waiter) {
 }
 
 // joinKnown lets a member in by what this node knows, once Redis knows the member's user.
-func (n *Node) joinKnown(t *topic, w waiter) {
-	u := t.users.Get(w.user)
-	if w.user == "" || u == nil || u.present {
-		w.ready()
+func (n *Node) joinKnown(t *known.Topic, w known.Waiter) {
+	u := t.Users.Get(w.User)
+	if w.User == "" || u == nil || u.Present {
+		w.Ready()
 		return
 	}
-	u.waiting = append(u.waiting, w.ready)
-	if u.told {
+	u.Waiting = append(u.Waiting, w.Ready)
+	if u.Told {
 		return
 	}
-	u.told = true
+	u.Told = true
 	n.await(n.token(), false, func(*envelopes.Envelope) {
-		if t.users.Get(w.user) != u {
+		if t.Users.Get(w.User) != u {
 			return // the user has gone, and may have come again
 		}
-		u.present = true
-		ready := u.waiting
-		u.waiting = nil
+		u.Present = true
+		ready := u.Waiting
+		u.Waiting = nil
 		for _, f := range ready {
-			if t.state == topicSyncing { // again, see takenBy: the snapshot has the user
-				t.wait().waiting = append(t.waiting, waiter{user: w.user, ready: f})
+			if t.State == known.Syncing { // again, see takenBy: the snapshot has the user
+				t.Wait().Waiting = append(t.Waiting, known.Waiter{User: w.User, Ready: f})
 			} else {
 				f()
 			}
 		}
 	}, func(token string, c call) bool {
-		if t.state != topicActive || t.users.Get(w.user) != u || len(u.waiting) == 0 {
+		if t.State != known.Active || t.Users.Get(w.User) != u || len(u.Waiting) == 0 {
 			return false
 		}
-		n.topicEval(t.name, c, &n.scripts.Present, token, w.user, u.info)
+		n.topicEval(t.Name, c, &n.scripts.Present, token, w.User, u.Info)
 		return true
 	})
 }
 
 // joinBehind lets a member in when a marker has come back. All members that come in one turn, to
 // any topics of a bucket, share one marker.
-func (n *Node) joinBehind(t *topic, w waiter) {
-	b := &n.buckets[t.bucket]
+func (n *Node) joinBehind(t *known.Topic, w known.Waiter) {
+	b := &n.buckets[t.Bucket]
 	if b.token == 0 {
 		b.token = n.token()
-		n.asking = append(n.asking, int(t.bucket))
+		n.asking = append(n.asking, int(t.Bucket))
 	}
-	w.token = b.token
-	v := t.wait()
-	if len(v.behind) == 0 || v.behind[len(v.behind)-1].token != b.token {
+	w.Token = b.token
+	v := t.Wait()
+	if len(v.Behind) == 0 || v.Behind[len(v.Behind)-1].Token != b.token {
 		b.joining = append(b.joining, t)
 	}
-	v.behind = append(v.behind, w)
+	v.Behind = append(v.Behind, w)
 }
 
 // askMarkers asks for the markers of this turn. Only the place of a marker in the order counts, so
@@ -155,12 +156,12 @@ func (n *Node) askMarkers() {
 }
 
 // releaseBehind lets in the members that wait for a marker, or for an earlier one.
-func (n *Node) releaseBehind(t *topic, token uint64) {
-	for t.late() && t.behind[0].token <= token {
-		n.joinKnown(t, take(&t.behind))
+func (n *Node) releaseBehind(t *known.Topic, token uint64) {
+	for t.Late() && t.Behind[0].Token <= token {
+		n.joinKnown(t, take(&t.Behind))
 	}
-	if t.unheard { // a marker was lost, or another node has told the total
-		t.unheard = t.late()
+	if t.Unheard { // a marker was lost, or another node has told the total
+		t.Unheard = t.Late()
 		n.tellTotal(t)
 	}
 }
@@ -169,10 +170,10 @@ func (n *Node) releaseBehind(t *topic, token uint64) {
 func (n *Node) CatchUp(topic string, ready func()) {
 	n.post(func() {
 		switch t := n.topics[topic]; {
-		case t != nil && t.state == topicActive && n.link != nil:
-			n.joinBehind(t, waiter{ready: ready})
-		case t != nil && t.state == topicSyncing && n.link != nil:
-			t.wait().waiting = append(t.wait().waiting, waiter{ready: ready, late: true})
+		case t != nil && t.State == known.Active && n.link != nil:
+			n.joinBehind(t, known.Waiter{Ready: ready})
+		case t != nil && t.State == known.Syncing && n.link != nil:
+			t.Wait().Waiting = append(t.Wait().Waiting, known.Waiter{Ready: ready, Late: true})
 		default:
 			ready() // Redis tells this node nothing of the topic, or will tell it everything
 		}
@@ -200,10 +201,10 @@ func (n *Node) topicEval(topic string, c call, s *scripts.Script, args ...string
 func (n *Node) leaveAlone(topic string, why error) {
 	switch t := n.topics[topic]; {
 	case t == nil:
-	case t.lingers():
+	case t.Lingers():
 		n.forget(t)
-	case t.state >= topicSyncing:
-		t.state = topicAlone
+	case t.State >= known.Syncing:
+		t.State = known.Alone
 		n.releaseDetached(t)
 		n.stepDone(t)
 	}
@@ -240,7 +241,7 @@ func (n *Node) retryTopics() {
 			case t == nil:
 				n.topicEval(name, call{bulk: true, gone: true}, &n.scripts.Leave, name,
 					scripts.YesNo(n.replica.Counted(name)))
-			case t.state == topicAlone:
+			case t.State == known.Alone:
 				n.sync(t, true)
 			default:
 				delete(n.troubled, name) // the topic came into step in another way
@@ -291,17 +292,17 @@ func (n *Node) await(token uint64, bulk bool, then func(*envelopes.Envelope),
 func (n *Node) Leave(name, user string, gone bool) {
 	n.post(func() {
 		t := n.topics[name]
-		if t == nil || t.lingers() {
+		if t == nil || t.Lingers() {
 			return
 		}
-		t.members--
-		t.dirty = true
-		if u := t.users.Get(user); user != "" && u != nil {
-			if u.subscriptions--; u.subscriptions == 0 {
+		t.Members--
+		t.Dirty = true
+		if u := t.Users.Get(user); user != "" && u != nil {
+			if u.Subscriptions--; u.Subscriptions == 0 {
 				n.dropUser(t, user, u, gone)
 			}
 		}
-		if t.members == 0 {
+		if t.Members == 0 {
 			n.dropTopic(t, gone)
 		} else {
 			n.tellSubscriptions(t)
@@ -310,13 +311,13 @@ func (n *Node) Leave(name, user string, gone bool) {
 }
 
 // dropUser forgets a user that has no member here any more.
-func (n *Node) dropUser(t *topic, user string, u *topicUser, gone bool) {
-	t.users.Delete(user)
-	if n.link == nil || t.state == topicAlone {
+func (n *Node) dropUser(t *known.Topic, user string, u *known.User, gone bool) {
+	t.Users.Delete(user)
+	if n.link == nil || t.State == known.Alone {
 		n.removeFromView(t, user)
-	} else if u.told {
-		n.topicEval(t.name, call{gone: gone, done: func(_ resp.Reply, err error) {
-			if err != nil && n.topics[t.name] == t && t.users.Get(user) == nil {
+	} else if u.Told {
+		n.topicEval(t.Name, call{gone: gone, done: func(_ resp.Reply, err error) {
+			if err != nil && n.topics[t.Name] == t && t.Users.Get(user) == nil {
 				n.removeFromView(t, user) // Redis will not say so
 			}
 		}}, &n.scripts.Absent, user)
@@ -324,10 +325,10 @@ func (n *Node) dropUser(t *topic, user string, u *topicUser, gone bool) {
 }
 
 // dropTopic takes this node out of a topic in which it has no member any more.
-func (n *Node) dropTopic(t *topic, gone bool) {
-	if n.link != nil && t.state != topicDetached {
-		n.topicEval(t.name, call{gone: gone}, &n.scripts.Leave, t.name,
-			scripts.YesNo(n.replica.Counted(t.name)))
+func (n *Node) dropTopic(t *known.Topic, gone bool) {
+	if n.link != nil && t.State != known.Detached {
+		n.topicEval(t.Name, call{gone: gone}, &n.scripts.Leave, t.Name,
+			scripts.YesNo(n.replica.Counted(t.Name)))
 	}
 	if !n.linger(t) {
 		n.forget(t)
@@ -335,24 +336,20 @@ func (n *Node) dropTopic(t *topic, gone bool) {
 }
 
 // forget ends what dropTopic has begun, now or after the topic has lingered.
-func (n *Node) forget(t *topic) {
-	delete(n.topics, t.name)
+func (n *Node) forget(t *known.Topic) {
+	delete(n.topics, t.Name)
 	n.endLinger(t)
-	b := &n.buckets[t.bucket]
-	for _, o := range b.pending {
-		if o.topic == t.name {
-			o.echoes, o.delivered = false, true // see send
-		}
-	}
-	b.settle(n.keep)
+	b := &n.buckets[t.Bucket]
+	b.Leave(t.Name) // see send
+	b.Settle(n.keep)
 	n.stepDone(t)
-	n.replica.Dropped(t.name)
-	for _, w := range t.release() {
-		w.ready() // these are calls of CatchUp: there is no member left
+	n.replica.Dropped(t.Name)
+	for _, w := range t.Release() {
+		w.Ready() // these are calls of CatchUp: there is no member left
 	}
-	if n.link != nil && t.state != topicDetached {
-		n.unsubscribing[n.key(int(t.bucket), t.name)]++
-		n.subscription(int(t.bucket), "UNSUBSCRIBE", n.key(int(t.bucket), t.name))
+	if n.link != nil && t.State != known.Detached {
+		n.unsubscribing[n.key(int(t.Bucket), t.Name)]++
+		n.subscription(int(t.Bucket), "UNSUBSCRIBE", n.key(int(t.Bucket), t.Name))
 	}
 }
 
@@ -362,7 +359,7 @@ func (n *Node) subscribeNext() {
 	for n.joining.Len() > 0 &&
 		n.subscribing.Len()+len(n.unsubscribing)+len(n.markers) < n.atOnce {
 		t := n.joining.Next()
-		if t.queued = false; n.topics[t.name] == t && t.state == topicDetached {
+		if t.Queued = false; n.topics[t.Name] == t && t.State == known.Detached {
 			n.subscribe(t)
 		}
 	}
@@ -370,61 +367,61 @@ func (n *Node) subscribeNext() {
 }
 
 // subscribe takes the first step to bring a topic into step with Redis.
-func (n *Node) subscribe(t *topic) {
-	t.state = topicSubscribing
-	n.subscribeTo(int(t.bucket), n.key(int(t.bucket), t.name))
+func (n *Node) subscribe(t *known.Topic) {
+	t.State = known.Subscribing
+	n.subscribeTo(int(t.Bucket), n.key(int(t.Bucket), t.Name))
 }
 
 // sync tells Redis what this node has in a topic, and asks for a snapshot of what all nodes have.
-func (n *Node) sync(t *topic, bulk bool) {
-	t.state = topicSyncing
+func (n *Node) sync(t *known.Topic, bulk bool) {
+	t.State = known.Syncing
 	then := func(e *envelopes.Envelope) { n.handleSnapshot(t, e) }
 	n.await(n.token(), bulk, then, func(token string, c call) bool {
-		if n.topics[t.name] != t || t.state != topicSyncing {
+		if n.topics[t.Name] != t || t.State != known.Syncing {
 			return false
 		}
-		t.dirty, c.gone = false, true // a user that Redis knows may have vanished
-		args := []string{t.name, strconv.Itoa(int(t.members)), token, scripts.YesNo(t.cache),
-			scripts.YesNo(n.replica.Counted(t.name))}
-		for _, user := range fewmap.InOrder(t.users.All) {
-			u := t.users.Get(user)
-			u.told = true
-			args = append(args, user, u.info)
+		t.Dirty, c.gone = false, true // a user that Redis knows may have vanished
+		args := []string{t.Name, strconv.Itoa(int(t.Members)), token, scripts.YesNo(t.Cache),
+			scripts.YesNo(n.replica.Counted(t.Name))}
+		for _, user := range fewmap.InOrder(t.Users.All) {
+			u := t.Users.Get(user)
+			u.Told = true
+			args = append(args, user, u.Info)
 		}
-		n.topicEval(t.name, c, &n.scripts.Sync, args...)
+		n.topicEval(t.Name, c, &n.scripts.Sync, args...)
 		return true
 	})
 }
 
 // handleSnapshot brings a topic into step. The members that were here before learn what has changed
 // since. A user that the snapshot lacks may be with a node that is not back yet.
-func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
-	if n.topics[t.name] != t || t.state != topicSyncing {
+func (n *Node) handleSnapshot(t *known.Topic, e *envelopes.Envelope) {
+	if n.topics[t.Name] != t || t.State != known.Syncing {
 		return
 	}
 	live := n.Counters.Live.Load()
-	gone, come, members := t.view.Replace(e.Members, !live)
-	t.state = topicActive
+	gone, come, members := t.View.Replace(e.Members, !live)
+	t.State = known.Active
 	for i := 0; live && i < len(gone); i++ { // otherwise they may come back
-		n.replica.Removed(t.name, gone[i].User)
+		n.replica.Removed(t.Name, gone[i].User)
 	}
 	for _, m := range come {
-		n.replica.Added(t.name, m.User, m.Info)
+		n.replica.Added(t.Name, m.User, m.Info)
 	}
 	users, infos := make([]string, len(members)), make([]string, len(members))
 	for i, m := range members {
 		users[i], infos[i] = m.User, m.Info
 	}
 	cached, life := e.Payload, time.Duration(e.Life)*time.Millisecond
-	if t.kept != nil {
-		cached, life = t.kept.payload, cachedSeconds*time.Second
+	if t.Kept != nil {
+		cached, life = t.Kept.Payload, cachedSeconds*time.Second
 	}
-	n.replica.Snapshot(t.name, users, infos, cached, life)
-	for _, u := range t.users.All {
-		u.present = u.told
+	n.replica.Snapshot(t.Name, users, infos, cached, life)
+	for _, u := range t.Users.All {
+		u.Present = u.Told
 	}
-	for _, w := range t.release() { // none of them waits for a marker
-		if w.late {
+	for _, w := range t.Release() { // none of them waits for a marker
+		if w.Late {
 			n.joinActive(t, w)
 		} else {
 			n.joinKnown(t, w) // the snapshot is newer than this member
@@ -435,11 +432,11 @@ func (n *Node) handleSnapshot(t *topic, e *envelopes.Envelope) {
 }
 
 // stepDone counts a topic as in step, or as gone.
-func (n *Node) stepDone(t *topic) {
-	if !t.counted {
+func (n *Node) stepDone(t *known.Topic) {
+	if !t.Counted {
 		return
 	}
-	t.counted = false
+	t.Counted = false
 	if n.syncing--; n.syncing == 0 && n.link != nil {
 		n.renew()
 	}
@@ -447,8 +444,8 @@ func (n *Node) stepDone(t *topic) {
 
 // tellSubscriptions lets Redis know, at the end of the turn, how many members this node has in a
 // topic.
-func (n *Node) tellSubscriptions(t *topic) {
-	if t.dirty && t.state == topicActive && n.link != nil {
+func (n *Node) tellSubscriptions(t *known.Topic) {
+	if t.Dirty && t.State == known.Active && n.link != nil {
 		n.telling = append(n.telling, t)
 	}
 }
@@ -457,22 +454,22 @@ func (n *Node) tellSubscriptions(t *topic) {
 // a marker hears the total that counts it.
 func (n *Node) sendSubscriptions() {
 	for _, t := range n.telling {
-		if t.dirty && t.state == topicActive && n.topics[t.name] == t {
+		if t.Dirty && t.State == known.Active && n.topics[t.Name] == t {
 			n.tellMembers(t)
 		}
 	}
 	n.telling = nil
 }
 
-func (n *Node) tellMembers(t *topic) {
-	t.dirty = false
-	n.topicEval(t.name, call{}, &n.scripts.Subscriptions, t.name, strconv.Itoa(int(t.members)),
-		scripts.YesNo(n.replica.Counted(t.name)))
+func (n *Node) tellMembers(t *known.Topic) {
+	t.Dirty = false
+	n.topicEval(t.Name, call{}, &n.scripts.Subscriptions, t.Name, strconv.Itoa(int(t.Members)),
+		scripts.YesNo(n.replica.Counted(t.Name)))
 }
 
 // tellTotal tells the members here how many all nodes have, once the other nodes are back.
-func (n *Node) tellTotal(t *topic) {
-	if n.Counters.Live.Load() && t.state == topicActive && t.total > 0 {
-		n.replica.Total(t.name, t.total)
+func (n *Node) tellTotal(t *known.Topic) {
+	if n.Counters.Live.Load() && t.State == known.Active && t.Total > 0 {
+		n.replica.Total(t.Name, t.Total)
 	}
 }

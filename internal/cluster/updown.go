@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"reverb/internal/envelopes"
+	"reverb/internal/envelopes/known"
 	"reverb/internal/lib/fewmap"
 	"reverb/internal/lib/resp"
 )
@@ -69,10 +70,10 @@ func (n *Node) register() {
 	n.turnOutbox() // before any script about a topic
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.counted = true
+		t.Counted = true
 		n.syncing++
-		n.later(int(t.bucket), func() {
-			if n.topics[t.name] == t && t.state == topicDetached && n.registered {
+		n.later(int(t.Bucket), func() {
+			if n.topics[t.Name] == t && t.State == known.Detached && n.registered {
 				n.subscribe(t)
 			}
 		})
@@ -128,18 +129,18 @@ func (n *Node) startAlone() {
 
 // keepEvents keeps for the next session the events that Redis may not have sent to all nodes, and
 // the events of backlog after them. It delivers them here now.
-func (n *Node) keepEvents(backlog []*outgoing) {
+func (n *Node) keepEvents(backlog []*known.Event) {
 	for i := range n.buckets {
 		b := &n.buckets[i]
-		for _, o := range slices.Concat(b.recent[1], b.recent[0], b.pending) {
-			if o.taken || o.settled() && n.now.Sub(o.sent) > n.recent {
+		for _, o := range b.All() {
+			if o.Taken || o.Settled() && n.now.Sub(o.Sent) > n.recent {
 				continue
 			}
 			n.deliverHere(o)
-			o.again = true // a node that has it already drops it
+			o.Again = true // a node that has it already drops it
 			n.queue(o)
 		}
-		b.pending, b.recent, b.token, b.joining = nil, [2][]*outgoing{}, 0, nil
+		b.Pending, b.Recent, b.token, b.joining = nil, [2][]*known.Event{}, 0, nil
 	}
 	for _, o := range backlog {
 		n.deliverHere(o)
@@ -179,9 +180,9 @@ func (n *Node) handleDown() {
 	n.keepEvents(backlog)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		t.state, t.counted, t.queued, t.total = topicDetached, false, false, 0
-		t.view.Found()
-		if n.releaseDetached(t); t.lingers() {
+		t.State, t.Counted, t.Queued, t.Total = known.Detached, false, false, 0
+		t.View.Found()
+		if n.releaseDetached(t); t.Lingers() {
 			n.forget(t)
 		}
 	}
@@ -189,42 +190,42 @@ func (n *Node) handleDown() {
 
 // releaseDetached lets in all members that wait for a topic that is not in step any more, by what
 // this node knows.
-func (n *Node) releaseDetached(t *topic) {
-	for _, u := range t.users.All {
-		u.told, u.present = false, false
+func (n *Node) releaseDetached(t *known.Topic) {
+	for _, u := range t.Users.All {
+		u.Told, u.Present = false, false
 	}
-	for _, w := range t.release() {
+	for _, w := range t.Release() {
 		n.joinDetached(t, w)
 	}
-	for _, user := range fewmap.InOrder(t.users.All) {
-		u := t.users.Get(user)
-		ready := u.waiting
-		u.waiting = nil
+	for _, user := range fewmap.InOrder(t.Users.All) {
+		u := t.Users.Get(user)
+		ready := u.Waiting
+		u.Waiting = nil
 		for _, f := range ready {
-			n.joinDetached(t, waiter{user: user, ready: f})
+			n.joinDetached(t, known.Waiter{User: user, Ready: f})
 		}
 	}
 }
 
 // joinDetached lets a member in while Redis is away, or does not serve the topic.
-func (n *Node) joinDetached(t *topic, w waiter) {
-	if u := t.users.Get(w.user); w.user != "" && u != nil {
-		n.addToView(t, w.user, u.info)
+func (n *Node) joinDetached(t *known.Topic, w known.Waiter) {
+	if u := t.Users.Get(w.User); w.User != "" && u != nil {
+		n.addToView(t, w.User, u.Info)
 	}
-	w.ready()
+	w.Ready()
 }
 
 // addToView notes that a user is in a topic, and tells the members here if they did not know.
-func (n *Node) addToView(t *topic, user, info string) {
-	if t.view.Add(user, info) {
-		n.replica.Added(t.name, user, info)
+func (n *Node) addToView(t *known.Topic, user, info string) {
+	if t.View.Add(user, info) {
+		n.replica.Added(t.Name, user, info)
 	}
 }
 
 // removeFromView is the reverse of addToView.
-func (n *Node) removeFromView(t *topic, user string) {
-	if t.view.Remove(user) {
-		n.replica.Removed(t.name, user)
+func (n *Node) removeFromView(t *known.Topic, user string) {
+	if t.View.Remove(user) {
+		n.replica.Removed(t.Name, user)
 	}
 }
 
@@ -252,10 +253,10 @@ func (n *Node) goLive() {
 	n.Counters.Live.Store(true)
 	for _, name := range fewmap.InOrder(maps.All(n.topics)) {
 		t := n.topics[name]
-		for _, user := range t.view.Missing() {
+		for _, user := range t.View.Missing() {
 			n.removeFromView(t, user)
 		}
-		t.view.Found()
+		t.View.Found()
 		n.tellTotal(t)
 	}
 	for _, id := range n.former {
@@ -269,7 +270,7 @@ func (n *Node) goLive() {
 // have not come, and renews the lease.
 func (n *Node) handleTick() {
 	now := n.now
-	for len(n.backlog) > 0 && now.Sub(n.backlog[0].at) > n.patience {
+	for len(n.backlog) > 0 && now.Sub(n.backlog[0].At) > n.patience {
 		n.giveUp(n.takeOldest())
 	}
 	if n.starting && now.Sub(n.upAt) > startPatience {
@@ -280,7 +281,7 @@ func (n *Node) handleTick() {
 	}
 	n.retryTopics()
 	for len(n.lingering) > 0 && now.Sub(n.lingering[0].since) >= lingerTime {
-		n.forget(n.lingering[0].topic)
+		n.forget(n.lingering[0].Topic)
 	}
 	n.turnOutbox()
 	n.askAgain()
@@ -310,10 +311,10 @@ func (n *Node) handleTick() {
 	for i := range n.buckets {
 		b := &n.buckets[i]
 		if turn {
-			b.turn()
+			b.Turn()
 		}
-		p := b.pending
-		late := len(p) > 0 && p[0].accepted && now.Sub(p[0].sent) > 2*replyLimit
+		p := b.Pending
+		late := len(p) > 0 && p[0].Accepted && now.Sub(p[0].Sent) > 2*replyLimit
 		if late && now.Sub(n.held) > replyLimit {
 			n.link.Fail(errors.New("an event that Redis has accepted did not come back"))
 		}

@@ -122,6 +122,15 @@ func (n *Node) Append(b []byte) []byte {
 	return b
 }
 
+// Set is a list of names as a set.
+func Set(names []string) map[string]bool {
+	all := make(map[string]bool, len(names))
+	for _, name := range names {
+		all[name] = true
+	}
+	return all
+}
+
 type reader struct{ recordlog.Fields }
 
 // all reads what list has written. Each part takes a byte at least.
