@@ -17,17 +17,20 @@ import (
 	"reverb/internal/lib/resp"
 )
 
-// manyEvents is how many events a lane has in TestRedisModel when pairs are undone.
-const manyEvents = 3
+const (
+	manyEvents  = 2 // how many events a lane has in TestRedisModel when pairs are undone
+	mostMembers = 2 // of how many members a script tells there before a channel that is vacated
+)
 
 // nodeScripts are the texts of the scripts that a node loads, with the keys clock:s and clock:us in
-// place of Redis' clock, with manyEvents, and with the members of sets in order.
+// place of Redis' clock, with manyEvents and mostMembers, and with the members of sets in order.
 func nodeScripts(t *testing.T) []string {
 	texts, clocks, lanes := scripts.New(false, true).Texts(), 0, 0
 	for i, text := range texts {
-		const many = "local many = 50000\n"
-		lanes += strings.Count(text, many)
+		const many, most = "local many = 50000\n", "local most = 1000\n"
+		lanes += min(strings.Count(text, many), strings.Count(text, most))
 		text = strings.ReplaceAll(text, many, fmt.Sprintf("local many = %d\n", manyEvents))
+		text = strings.ReplaceAll(text, most, fmt.Sprintf("local most = %d\n", mostMembers))
 		clocks += strings.Count(text, "redis.call('TIME')")
 		texts[i] = strings.ReplaceAll(text, "redis.call('TIME')",
 			"{redis.call('GET', 'clock:s'), redis.call('GET', 'clock:us')}")
@@ -46,6 +49,7 @@ type callMaker struct {
 	hashes []string // SHA-1 of the scripts
 	now    int64    // milliseconds
 	model  *redismodel.Redis
+	soon   [][]string // are the next commands
 }
 
 func (g *callMaker) one(of ...string) string { return of[g.rng.IntN(len(of))] }
@@ -101,19 +105,27 @@ func (g *callMaker) lane(id string) []string {
 	if g.rng.IntN(20) == 0 {
 		return []string{"HSET", k[2], g.one("first", "last", "until", "owner"), "nonsense"}
 	}
-	switch g.rng.IntN(60) {
-	case 0:
-		return []string{"HSET", k[3], g.one("t ", "t u0"), g.one("nonsense", "o1-1", "r1-1")}
-	case 1:
-		return []string{"ZADD", k[1], strconv.FormatInt(g.now+int64(g.rng.IntN(9)), 10),
-			g.one("v t ", "V t ", "r t u0", "R t u1")}
-	case 2:
+	state := g.model.Hash(k[2])
+	if last := state["last"]; last != "" && g.model.Do("XLEN", k[0]).N == manyEvents {
+		// one fewer changes much: the channel is occupied while it is noted as vacated
+		g.soon = [][]string{{"HSET", k[3], "t ", "v" + last},
+			g.about("sync", "a:t", id, "a:t", "1", "00000001", "0", "0")}
+		return []string{"DEL", "p:a:t:nodes"}
+	}
+	switch g.rng.IntN(30) {
+	case 0, 1:
+		return []string{"HSET", k[3], g.one("t ", "t u0"), g.one("nonsense", "o1-1", "r1-1",
+			"o"+state["last"], "v"+state["last"], "a"+state["last"])}
+	case 2, 3, 4:
+		return []string{"ZADD", k[1], strconv.FormatInt(g.now+int64(g.rng.IntN(9))-4, 10),
+			g.one("v t ", "V t ", "r t u0", "R t u1", "strange")}
+	case 5, 6, 7, 8, 9:
 		return []string{"ZADD", k[4], "0", g.one("t u0", "t u1", "t u2")}
 	}
-	first := g.model.Hash(k[2])["first"]
+	first := state["first"]
 	return g.script("lane", append(k, "p:node:"+id+":dead"), id, "p:node:"+id,
 		g.one("0", "3", "3", "1000"), g.one(first, first, "", "1-1"), g.one(first, ""),
-		g.one("3", "50"), g.one("100", "250", "262144"), g.one("0", "3"))
+		g.one("1", "1", "3", "50"), g.one("100", "250", "262144"), g.one("0", "3"))
 }
 
 // claim draws a step of a request with a key, or a foreign value under a key.
@@ -140,6 +152,11 @@ func (g *callMaker) claim(topic string) []string {
 
 // next draws a command.
 func (g *callMaker) next() []string {
+	if len(g.soon) > 0 {
+		command := g.soon[0]
+		g.soon = g.soon[1:]
+		return command
+	}
 	topic, id, token := g.topic(), g.id(), fmt.Sprintf("%08d", g.rng.IntN(1000))
 	if g.rng.IntN(5) == 0 {
 		return g.lane(id)
@@ -400,7 +417,7 @@ func TestRedisModel(t *testing.T) {
 		told = append(told, plainMessage(channel, message))
 		return 1
 	}, nil)
-	model.Many, g.model = manyEvents, model
+	model.Many, model.Most, g.model = manyEvents, mostMembers, model
 	const batch, world = 100, 5 // of 100 calls; then all keys are deleted
 	for done := 0; done < calls; done += batch {
 		if done/batch%world == 0 {

@@ -1075,7 +1075,8 @@ func TestSimulation(t *testing.T) {
 // them.
 var neverTaken = []string{"absent: unknown", "total: stranger", "claim: not free", "try: failed",
 	"put: refused", "other: too many bytes", "other: told already", "batch: apart",
-	"batch: no room", "say: strange note", "say: not there", "due: strange", "due: taken"}
+	"batch: no room", "say: strange note", "say: not there", "say: fewer than many",
+	"due: strange", "due: taken"}
 
 // comesBack is the state in which a member comes to a topic that lingers.
 const comesBack = "topic: comes back"

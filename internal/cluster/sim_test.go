@@ -953,6 +953,7 @@ func newWorld(sh shape, verbose bool) *world {
 		v.redis = redismodel.New(texts, w.rng, v.publish, v.listeners)
 		if sh.seed%3 == 0 { // elsewhere there are never many
 			v.redis.Many = int(sh.seed/3) % 4
+			v.redis.Most = 1 + int(sh.seed/3)%3
 		}
 		v.redis.Told = w.written
 		w.servers = append(w.servers, v)

@@ -234,6 +234,8 @@ func (a *App) share() float64 {
 	return max(float64(a.events)/maxEvents, float64(a.bytes)/float64(a.sender.QueueBytes))
 }
 
+func (a *App) crowded() *int { return &a.place }
+
 // account changes what waits for an app, and what it has with what is under way.
 func (s *Sender) account(a *App, waiting, events int, bytes int64) {
 	a.waiting, a.events, a.bytes = a.waiting+waiting, a.events+events, a.bytes+bytes

@@ -221,7 +221,7 @@ type Sender struct {
 func New(o Options) *Sender {
 	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
 		stopping: make(chan struct{}), leavers: map[*App]bool{},
-		crowd: crowd.Crowd[*App]{Share: (*App).share}}
+		crowd: crowd.Crowd[*App]{Share: (*App).share, Place: (*App).crowded}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -289,6 +289,7 @@ type App struct {
 	waiting int               // events that can be lost
 	events  int               // them, and those that are under way
 	bytes   int64             // of events
+	place   int               // in the Sender's crowd
 	leaving wheel.Set[Event]  // whose grace has not passed
 	missing wheel.Set[Event]  // what was there when another process ended, and is not back
 	second  int64             // of the last client event, since 1970

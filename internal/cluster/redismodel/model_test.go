@@ -404,6 +404,30 @@ func (p *player) undone() {
 	s.has("v d, v c, v c, v c", "v c, v d", "")
 	s.ask(50, 2)
 	s.ask(50, 0)
+
+	// No note counts any more when there are fewer.
+	s.wants, p.Many = "ov", 3
+	for _, channel := range []string{"f", "g", "h", "i", "j"} {
+		s.join(channel)
+	}
+	s.has("o f, o g, o h, o i, o j", "o i, o j", "")
+	for range 3 {
+		s.ask(1, 0)
+	}
+	s.has("o h, o i, o j", "o i, o j", "")
+	s.leave("j")
+	s.has("o h, o i", "", "")
+	s.leave("i")
+	for _, channel := range []string{"i", "k", "l"} {
+		s.join(channel)
+	}
+	s.has("o h, o i, v i, o i, o k, o l", "o i, o k, o l", "")
+	s.ask(3, 2)
+	s.has("o i, v i, o i, o k, o l", "o k, o l", "")
+	s.ask(1, 0)
+	s.has("o k, o l", "", "")
+	s.ask(50, 0)
+	s.ask(50, 0)
 	p.Many = 50_000
 
 	// A channel that is vacated ends the grace of its members: they are told before.
@@ -479,6 +503,27 @@ func (p *player) undone() {
 	p.Now += 5
 	s.ask(50, 0)
 	s.ask(50, 0)
+	// A script tells of few members; then the owner goes on, and the channel comes behind all.
+	p.Most = 2
+	members("ovar")
+	s.leave("e")
+	s.has("r e w, r e u, r e v", "", "v e")
+	s.ask(50, 0)
+	s.has("r e w, r e u, r e v, v e", "", "")
+	s.ask(50, 0)
+	members("oar")
+	s.present("e", "w")
+	s.grace = "5"
+	s.absent("e", "w")
+	s.grace = "0"
+	s.leave("e")
+	s.has("r e w, a e w, r e u, r e v", "", "V e, r e w")
+	p.Most = 1
+	s.ask(50, 0)
+	s.has("r e w, a e w, r e u, r e v, r e w", "", "V e")
+	p.Most = 1000
+	s.ask(50, 0)
+	s.has("", "", "")
 	// Both are due in one turn, the channel first.
 	members("ovar")
 	s.has("r e w", "", "r e u, r e v")

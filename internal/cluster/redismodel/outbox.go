@@ -184,8 +184,6 @@ func (m *Redis) say(lane []string, kind, channel, user string) (before int) {
 	noting := m.try(func() { length = m.xlen(events) }) && length >= m.Many
 	if noting {
 		m.try(func() { note = m.field(waiting, name) })
-	} else {
-		delete(m.keys, waiting)
 	}
 	if note != "" {
 		m.hdel(waiting, name)
@@ -203,6 +201,10 @@ func (m *Redis) say(lane []string, kind, channel, user string) (before int) {
 		default:
 			m.take("say: undone")
 			m.try(func() { m.hincrby(state, "undone", 2) })
+			if length == m.Many {
+				m.take("say: fewer than many")
+				delete(m.keys, waiting)
+			}
 			return -1
 		}
 	}
@@ -217,7 +219,7 @@ func (m *Redis) say(lane []string, kind, channel, user string) (before int) {
 }
 
 // vacate is of transitions.lua, too.
-func (m *Redis) vacate(lane []string, channel string) (empty bool) {
+func (m *Redis) vacate(lane []string, channel string) (empty, more bool) {
 	var names []string
 	m.try(func() {
 		if v := m.find(lane[4], "zset"); v != nil {
@@ -226,9 +228,10 @@ func (m *Redis) vacate(lane []string, channel string) (empty bool) {
 	})
 	for _, name := range names {
 		user, of := strings.CutPrefix(name, channel+" ")
-		if !of {
+		if !of || m.most == 0 {
 			continue
 		}
+		m.most--
 		m.zrem(lane[4], name)
 		was := int64(0)
 		m.try(func() { was = m.zrem(lane[1], "r "+name) })
@@ -242,7 +245,7 @@ func (m *Redis) vacate(lane []string, channel string) (empty bool) {
 			empty = true
 		}
 	}
-	return empty
+	return empty, m.most == 0
 }
 
 // letter says whether a text is one.
@@ -312,7 +315,12 @@ func (m *Redis) tellLane(lane []string, wants, kind, user string) {
 			wanted = false
 		} else if kind == "v" {
 			m.take("tell: vacated at once")
-			wakeNow = m.vacate(lane, h.channel)
+			more := false
+			if wakeNow, more = m.vacate(lane, h.channel); more {
+				m.take("tell: vacated later")
+				m.later(leavings, wanted, name)
+				wanted, wakeNow = false, true
+			}
 		}
 	}
 	if wanted {
@@ -324,6 +332,16 @@ func (m *Redis) tellLane(lane []string, wants, kind, user string) {
 	if wakeNow {
 		m.wake(events, state, 0)
 	}
+}
+
+// later lets the owner of a lane tell of a vacated channel.
+func (m *Redis) later(leavings string, wanted bool, name string) {
+	kind := "V "
+	if wanted {
+		kind = "v "
+	}
+	m.try(func() { m.zadd(leavings, kind+name, 0) })
+	m.try(func() { m.expire(leavings) })
 }
 
 // grace puts what has gone into the leavings, of which there are some.
@@ -434,7 +452,10 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	}
 	due := m.zrange(k[1], -1<<62, latest)
 	for _, leaving := range due[:min(len(due), 100)] {
-		m.due(k, leaving)
+		if !m.due(k, leaving) {
+			m.take("due: more")
+			break
+		}
 	}
 	if first == "" {
 		if first, last = m.batch(k, a); first != "" {
@@ -445,30 +466,33 @@ func (m *Redis) lane(k, a []string) resp.Reply {
 	return m.answer(k, first, last, a[4], hold)
 }
 
-// due tells a leaving.
-func (m *Redis) due(k []string, leaving string) {
+// due tells a leaving. It says false if it has to wait for members.
+func (m *Redis) due(k []string, leaving string) bool {
 	f := strings.SplitN(leaving, " ", 3)
+	ok := len(f) == 3 && letter(f[0])
+	kind := strings.ToLower(f[0])
+	if ok && kind == "v" {
+		if _, more := m.vacate(k, f[1]); more {
+			return false
+		}
+	}
 	if m.zrem(k[1], leaving) == 0 {
 		m.take("due: taken")
-		return
+		return true
 	}
-	if len(f) != 3 || !letter(f[0]) {
+	if !ok {
 		m.take("due: strange")
-		return
+		return true
 	}
-	m.take("lane: due")
-	kind := strings.ToLower(f[0])
-	switch kind {
-	case "r":
+	if m.take("lane: due"); kind == "r" {
 		m.zrem(k[4], f[1]+" "+f[2])
-	case "v":
-		m.vacate(k, f[1])
 	}
 	if kind != f[0] {
 		m.take("due: quiet")
-		return
+		return true
 	}
 	m.say(k, kind, f[1], f[2])
+	return true
 }
 
 // settle removes a batch from a lane.
@@ -484,6 +508,10 @@ func (m *Redis) settle(k []string, first, last string) {
 	}
 	m.hdel(k[2], "first")
 	m.hdel(k[2], "last")
+	if m.find(k[3], "hash") != nil && m.xlen(k[0]) < m.Many {
+		m.take("settle: fewer than many")
+		delete(m.keys, k[3])
+	}
 }
 
 // entries are what is there of a batch.

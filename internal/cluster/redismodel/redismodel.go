@@ -38,8 +38,12 @@ type Redis struct {
 	names map[string]string // of scripts, by SHA-1
 	keys  map[string]*value
 	hooks hooks // of the script that runs
+	most  int   // of whom it may still tell, see Most
 	// Many is how many events a lane has when pairs of its transitions are undone; New sets 50,000.
 	Many int
+	// Most is of how many members one script tells before a channel that is vacated; New sets
+	// 1,000.
+	Most int
 	// Told is called for each event that a script puts into a lane; nil: it is not.
 	Told func(events string, fields []string)
 }
@@ -66,7 +70,7 @@ const wrongType = failure("WRONGTYPE Operation against a key holding the wrong k
 func New(scripts []string, order *rand.Rand, publish func(channel, message string) int64,
 	listeners func(channel string) int64) *Redis {
 	m := &Redis{Taken: map[string]int{}, send: publish, heard: listeners, order: order,
-		Many: 50_000, names: map[string]string{}, keys: map[string]*value{}}
+		Many: 50_000, Most: 1000, names: map[string]string{}, keys: map[string]*value{}}
 	for i, text := range scripts {
 		sum := sha1.Sum([]byte(text))
 		m.names[hex.EncodeToString(sum[:])] = Scripts[i]

@@ -27,13 +27,14 @@ var Branches = []string{
 	"claim: not free", "claim: made", "claim: stays", "claim: kept", "claim: published",
 	"claim: cached",
 	"try: failed", "put: refused", "put: first", "put: more", "wake: no owner", "wake: owner",
-	"tell: back", "tell: grace", "tell: quiet", "tell: vacated at once", "tell: not wanted",
-	"tell: o", "tell: v", "tell: a", "tell: r",
+	"tell: back", "tell: grace", "tell: quiet", "tell: vacated at once", "tell: vacated later",
+	"tell: not wanted", "tell: o", "tell: v", "tell: a", "tell: r",
 	"say: strange note", "say: member comes again", "say: not there", "say: equal", "say: undone",
-	"say: noted", "vacate: told", "vacate: not told",
+	"say: noted", "say: fewer than many", "settle: fewer than many",
+	"vacate: told", "vacate: not told",
 	"other: too many bytes", "other: told already", "other: put", "lane: dead", "lane: settled",
 	"lane: another's", "lane: given up", "lane: owner is dead", "lane: holds", "lane: due",
-	"due: taken", "due: strange", "due: quiet",
+	"due: taken", "due: more", "due: strange", "due: quiet",
 	"lane: batch", "lane: no batch, or known",
 	"batch: apart", "batch: no room", "batch: none", "batch: all", "batch: was noted",
 }
@@ -49,6 +50,7 @@ var fenced = resp.Reply{Kind: resp.Error, Text: "FENCED the lease of this node h
 // script runs a script. k and a are the KEYS and ARGV of the Lua scripts
 // (internal/envelopes/scripts), counted from 0.
 func (m *Redis) script(name string, k, a []string) resp.Reply {
+	m.most = m.Most
 	switch name {
 	case "cached":
 		seconds, _ := strconv.ParseInt(a[3], 10, 64)

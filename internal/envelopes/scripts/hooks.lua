@@ -2,7 +2,7 @@
 -- want some of the channel's transitions: the five keys of each. With such KEYS, ARGV has three more
 -- at its end: for each lane the kinds that it wants, with a comma behind them, the channel, and the
 -- milliseconds of the grace; 0: what goes is told at once.
-local lanes, channel, grace = {}, '', 0
+local lanes, channel, grace, lasts = {}, '', 0, {}
 if #KEYS > 8 then
   grace, channel = tonumber(table.remove(ARGV)), table.remove(ARGV)
   for wants in string.gmatch(table.remove(ARGV), '(%a*),') do lanes[#lanes+1] = wants end
@@ -29,7 +29,8 @@ local function tell(kind, user)
         redis.call('ZADD', leavings, now + grace, (wanted and goes or string.upper(goes)) .. ' ' .. name)
         if kind == 'r' then
           redis.pcall('ZADD', absent, 0, name)
-          redis.pcall('EXPIRE', absent, 604800)
+          if not lasts[i] then redis.pcall('EXPIRE', absent, 604800) end
+          lasts[i] = true
         end
         if number == 0 then
           redis.call('EXPIRE', leavings, 604800)
@@ -37,7 +38,13 @@ local function tell(kind, user)
         end
         wanted = false
       elseif kind == 'v' then
-        wake_now = vacate(events, leavings, state, waiting, absent, channel)
+        local more
+        wake_now, more = vacate(events, leavings, state, waiting, absent, channel)
+        if more then -- the owner goes on
+          redis.pcall('ZADD', leavings, 0, (wanted and 'v ' or 'V ') .. name)
+          redis.pcall('EXPIRE', leavings, 604800)
+          wanted, wake_now = false, true
+        end
       end
     end
     if wanted and say(events, state, waiting, kind, channel, user) == 0 then wake_now = true end

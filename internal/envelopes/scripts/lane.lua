@@ -15,7 +15,7 @@
 if redis.call('EXISTS', KEYS[6]) == 1 then return fenced() end
 redis.call('XLEN', KEYS[1])
 redis.call('ZCARD', KEYS[2])
-redis.call('HLEN', KEYS[4])
+local notes = redis.call('HLEN', KEYS[4])
 redis.call('ZCARD', KEYS[5])
 local known = redis.call('HMGET', KEYS[3], 'owner', 'until', 'first', 'last')
 local owner, till, first, last = known[1], tonumber(known[2]) or 0, known[3], known[4]
@@ -43,6 +43,7 @@ if first and first == ARGV[4] then
   if bytes > 0 then redis.call('HINCRBY', KEYS[3], 'bytes', string.format('-%.0f', bytes)) end
   redis.call('HDEL', KEYS[3], 'first', 'last')
   first = false
+  if notes > 0 and redis.call('XLEN', KEYS[1]) < many then redis.call('UNLINK', KEYS[4]) end
 end
 local process, nth = string.match(ARGV[1], '^(.-)%-(%d+)$')
 local other, session = string.match(owner or '', '^(.-)%-(%d+)$')
@@ -61,16 +62,18 @@ for i = 1, 5 do redis.call('EXPIRE', KEYS[i], 604800) end
 local hold = tonumber(ARGV[8])
 for _, leaving in ipairs(redis.call('ZRANGEBYSCORE', KEYS[2], '-inf', hold > 0 and 0 or now, 'LIMIT', 0, 100)) do
   local kind, channel, user = string.match(leaving, '^(%a) (%S*) (.*)$')
+  local lower = string.lower(kind or '')
+  if lower == 'v' then
+    local _, more = vacate(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], channel)
+    if more then break end -- it is due at once
+  end
   if redis.call('ZREM', KEYS[2], leaving) == 1 and kind then -- vacate may have taken it
-    local lower = string.lower(kind)
     if lower == 'r' then redis.call('ZREM', KEYS[5], channel .. ' ' .. user) end
-    if lower == 'v' then vacate(KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], channel) end
     if lower == kind then say(KEYS[1], KEYS[3], KEYS[4], kind, channel, user) end
   end
 end
-local noted = redis.call('HLEN', KEYS[4]) > 0
 if not first then
-  local bytes, apart = 0
+  local noted, bytes, apart = redis.call('HLEN', KEYS[4]) > 0, 0
   for i, e in ipairs(redis.call('XRANGE', KEYS[1], '-', '+', 'COUNT', ARGV[6])) do
     local f = fields(e)
     local name, user = f.c or '', f.u or ''

@@ -1,10 +1,9 @@
--- put adds an event to a lane (package outbox), and says how many events it had, and the ID; nil: it
--- takes no more, because it has as many events as limit. What it refuses is counted: transitions as
--- untold.
+-- put adds an event to a lane (package outbox), of which XLEN says the length, and says how many
+-- events it had, and the ID; nil: it takes no more, because it has as many events as limit. What it
+-- refuses is counted: transitions as untold.
 -- A foreign value under a name of a lane costs only its events. A lane that nobody uses is deleted
 -- after a week.
-local function put(events, state, limit, ...)
-  local length = redis.pcall('XLEN', events)
+local function put(events, state, length, limit, ...)
   local id = type(length) == 'number' and length < limit and redis.pcall('XADD', events, now .. '-*', ...)
   if type(id) == 'table' then id = redis.pcall('XADD', events, '*', ...) end -- Redis' clock was set back
   if type(id) ~= 'string' then

@@ -9,14 +9,14 @@ if KEYS[3] then
   redis.call('SET', KEYS[3], ARGV[#ARGV], 'PX', 10000)
 end
 local known = redis.call('HGET', KEYS[2], 'bytes')
-if redis.call('XLEN', KEYS[1]) == 0 then known = '0' end
+local length = redis.call('XLEN', KEYS[1])
+if length == 0 then known = '0' end
 local bytes = (tonumber(known) or 0) + ARGV[3]
 if bytes > tonumber(ARGV[2]) then
   redis.call('HINCRBY', KEYS[2], 'lost', 1)
   return 0
 end
-local length = put(KEYS[1], KEYS[2], tonumber(ARGV[1]), 's', ARGV[3], unpack(ARGV, 4))
-if not length then return 0 end
+if not put(KEYS[1], KEYS[2], length, tonumber(ARGV[1]), 's', ARGV[3], unpack(ARGV, 4)) then return 0 end
 redis.call('HSET', KEYS[2], 'bytes', string.format('%.0f', bytes))
 if length == 0 then wake(KEYS[1], KEYS[2], 0) end
 return 1

@@ -11,7 +11,9 @@ import (
 func TestCrowd(t *testing.T) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	shares := map[int]float64{}
-	c := Crowd[int]{Share: func(x int) float64 { return shares[x] }}
+	var places [50]int
+	c := Crowd[int]{Share: func(x int) float64 { return shares[x] },
+		Place: func(x int) *int { return &places[x] }}
 	for i := range 20_000 {
 		x := rnd.IntN(50)
 		if in := rnd.IntN(3+i/5000%2) > 0; in {
@@ -41,7 +43,7 @@ func TestCrowd(t *testing.T) {
 	for x := range 50 {
 		c.Update(x, false)
 	}
-	if c.Len() != 0 || len(c.heap.place) != 0 {
-		t.Errorf("%d are left", c.Len())
+	if c.Len() != 0 || places != [50]int{} {
+		t.Errorf("%d are left, %v", c.Len(), places)
 	}
 }

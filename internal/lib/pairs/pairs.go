@@ -4,6 +4,13 @@ package pairs
 
 import "iter"
 
+// fewNames and maxSpares are for how many names and items an empty Queue keeps room. Larger: it
+// takes more memory. Smaller: one that is often empty makes that room again and again.
+const (
+	fewNames  = 100
+	maxSpares = 16
+)
+
 // Queue is a queue of items. Each call takes the same time, however many items wait. The memory of
 // an item that is gone is free at once. The zero Queue is empty. A Queue must not be copied.
 type Queue[K comparable, T any] struct {
@@ -16,6 +23,9 @@ type Queue[K comparable, T any] struct {
 	all    link[K, T] // the root of all items, the oldest first
 	pairs  link[K, T] // the root of the newer items of pairs
 	newest map[K]*node[K, T]
+	named  int         // the most names that newest has had
+	spare  *node[K, T] // are empty, each the older one of another; for the next items
+	spares int
 }
 
 // node is an item with its places.
@@ -60,8 +70,14 @@ func (root *link[K, T]) first() *node[K, T] {
 // Push adds an item as the newest. The zero name is none.
 func (q *Queue[K, T]) Push(name K, x T) {
 	var none K
-	n := &node[K, T]{item: x, name: name}
-	n.all.of, n.pair.of = n, n
+	n := q.spare
+	if n == nil {
+		n = new(node[K, T])
+	} else {
+		q.spare, n.older = n.older, nil
+		q.spares--
+	}
+	n.item, n.name, n.all.of, n.pair.of = x, name, n, n
 	q.all.append(&n.all)
 	q.N++
 	if name == none {
@@ -74,6 +90,7 @@ func (q *Queue[K, T]) Push(name K, x T) {
 		n.older.newer = n
 	}
 	q.newest[name] = n
+	q.named = max(q.named, len(q.newest))
 	q.judge(n)
 }
 
@@ -124,10 +141,15 @@ func (q *Queue[K, T]) remove(n *node[K, T]) T {
 			q.newest[n.name] = n.older
 		}
 	}
-	if q.N--; q.N == 0 { // the memory of many that have gone
-		q.newest = nil
+	if q.N--; q.N == 0 && q.named > fewNames { // the memory of many that have gone
+		q.newest, q.named = nil, 0
 	}
-	return n.item
+	x := n.item
+	if *n = (node[K, T]{}); q.spares < maxSpares {
+		n.older, q.spare = q.spare, n
+		q.spares++
+	}
+	return x
 }
 
 // All are the items, the oldest first, as they stand in the queue.

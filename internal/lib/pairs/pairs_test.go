@@ -100,8 +100,17 @@ func TestQueue(t *testing.T) {
 		for q.N > 0 {
 			q.Pop()
 		}
-		if q.newest != nil || q.HasPair() || q.Head() != nil {
+		if len(q.newest) != 0 || q.HasPair() || q.Head() != nil {
 			t.Errorf("seed %d: something is left", seed)
+		}
+		for n := q.spare; n != nil; n = n.older {
+			q.spares--
+			if left := *n; left != (node[int, int]{older: n.older}) {
+				t.Errorf("seed %d: a spare node has %+v", seed, left)
+			}
+		}
+		if q.spares != 0 {
+			t.Errorf("seed %d: the spare nodes are counted wrong by %d", seed, q.spares)
 		}
 	}
 	if taken[1] < 100 || taken[2] < 100 {
@@ -130,5 +139,30 @@ func TestPlain(t *testing.T) {
 		if a, b := named.Pop(), unnamed.Pop(); a != i || b != i {
 			t.Errorf("got %d and %d, want %d", a, b, i)
 		}
+	}
+}
+
+// An empty queue keeps room for a few items, not that of many.
+func TestRoom(t *testing.T) {
+	q := Queue[int, int]{}
+	fill := func(n int) func() {
+		return func() {
+			for i := range n {
+				q.Push(i+1, i)
+			}
+			for range n {
+				q.Pop()
+			}
+		}
+	}
+	fill(maxSpares)()
+	if n := testing.AllocsPerRun(10, fill(maxSpares)); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+	if fill(fewNames)(); q.newest == nil || q.spares != maxSpares {
+		t.Errorf("the names are gone, or there are %d spare nodes", q.spares)
+	}
+	if fill(fewNames + 1)(); q.newest != nil || q.named != 0 || q.spares != maxSpares {
+		t.Errorf("%d names are left, and %d spare nodes", q.named, q.spares)
 	}
 }
