@@ -28,7 +28,8 @@ func (u *Upgrades) String() string {
 		line += fmt.Sprintf(", %d refused or failed", n)
 	}
 	if u.Done > 0 {
-		line += fmt.Sprintf(", the last one was silent for %v", u.Silent.Round(100*time.Microsecond))
+		line += fmt.Sprintf(", the last one was silent for %v",
+			u.Silent.Round(100*time.Microsecond))
 	}
 	if u.Relayed > 0 {
 		line += fmt.Sprintf("; %d TLS connections are relayed by %d earlier processes", u.Relayed,

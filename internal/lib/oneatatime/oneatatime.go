@@ -27,7 +27,9 @@ type Turns struct {
 }
 
 // release ends the turn of an owner, and no other one.
-const release = `if redis.call('get', KEYS[1]) == ARGV[1] then return redis.call('del', KEYS[1]) end`
+const release = `if redis.call('get', KEYS[1]) == ARGV[1] then
+  return redis.call('del', KEYS[1])
+end`
 
 // Take waits for this process's turn, which lasts until done is called, and at most for longest.
 // The error says that Redis does not answer, or is that of ctx.

@@ -214,10 +214,10 @@ func (t *Transport) CloseIdleConnections() {
 
 // --- New connections ---
 
-// destination says which connections serve a URL: its own alone, or, for plain http through a proxy,
-// those to the proxy, for which it is empty. URLs of one server may belong to several receivers:
-// what one of them sends behind its answer would be taken for the answer to another. With a proxy the dialer does not see the
-// server's address, so it is judged here.
+// destination says which connections serve a URL: its own alone, or, for plain http through a
+// proxy, those to the proxy, for which it is empty. URLs of one server may belong to several
+// receivers: what one of them sends behind its answer would be taken for the answer to another.
+// With a proxy the dialer does not see the server's address, so it is judged here.
 func (t *Transport) destination(u *url.URL) (string, error) {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return "", errors.New("not an http or https URL")

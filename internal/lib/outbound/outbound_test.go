@@ -161,8 +161,8 @@ func read(r *bufio.Reader) error {
 
 const okay = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
-// Requests that follow one another use one connection, each URL has its own, also at one server, and
-// the one that has rested for longest makes room.
+// Requests that follow one another use one connection, each URL has its own, also at one server,
+// and the one that has rested for longest makes room.
 func TestReuse(t *testing.T) {
 	counts := func() (string, *atomic.Int64) {
 		n := new(atomic.Int64)
