@@ -38,8 +38,7 @@ func TestUpgradeRedisCluster(t *testing.T) {
 	upgradeNode(t, env)
 }
 
-// TestUpgradeClusterRefused does not hand a node over while Redis does not answer; the node goes
-// on.
+// TestUpgradeClusterRefused keeps a node while Redis does not answer. The node goes on.
 func TestUpgradeClusterRefused(t *testing.T) {
 	r := startRedis(t)
 	env := append(append(oneApp(), "REVERB_SCALING_ENABLED=true"), r.env()...)
