@@ -24,7 +24,7 @@ const (
 // grace has passed. If the channel is occupied again, or the member is back, before that, then
 // neither is told. It keeps e as tell does. Close does not wait for the grace.
 func (a *App) tellGone(e Event, grace time.Duration) {
-	if a == nil || a.decidedElsewhere(e.Kind) || !a.hears(e.Kind.pair(), e.Channel) {
+	if a == nil || a.decidedElsewhere(e.Kind) || !a.hears(e.Kind.Pair(), e.Channel) {
 		return
 	}
 	s := a.sender

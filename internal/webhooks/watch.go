@@ -14,7 +14,7 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 		kind = MemberAdded
 	}
 	if gone {
-		kind = kind.reverse()
+		kind = kind.Reverse()
 	}
 	if !a.cares(kind, channel) {
 		return
@@ -59,11 +59,11 @@ func (a *App) cares(kind Kind, channel string) bool {
 	if a == nil {
 		return false
 	}
-	if kind.isTransition() && a.absences.Load() > 0 {
+	if kind.IsTransition() && a.absences.Load() > 0 {
 		return true
 	}
 	for _, h := range a.set.Load().Hooks {
-		if h.Kinds&kind.pair() != 0 && h.covers(channel) {
+		if h.Kinds&kind.Pair() != 0 && h.covers(channel) {
 			return true
 		}
 	}

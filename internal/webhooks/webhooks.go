@@ -86,12 +86,11 @@
 //	settings.go  what an app is told, and what becomes of what waits for URLs that go
 //	figures.go   what has become of the events
 //	watch.go     what the program sees
-//	form.go      events and bodies
+//	form.go      bodies
 //	grace.go     what is told only if it does not come back at once
 //	queue.go     what waits, and what is lost when there is no room
 //	worker.go    batches, attempts, pauses
 //	spool.go     what a crash or a stop would lose, and what a start makes of it
-//	fold.go      the same as bytes
 //	post.go      one attempt for a URL
 //	lanes.go     what waits in Redis, for all nodes of a cluster
 //	push.go      one attempt for a Queue
@@ -109,6 +108,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/crowd"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tallies"
@@ -211,10 +211,10 @@ type Sender struct {
 	crowd   crowd.Crowd[*App] // of those of which something waits or is under way
 
 	// with a spool
-	held  bool             // see Hold
-	notes []note           // that the spool has not got yet
-	lanes uint64           // the number of the last one
-	past  map[string]*past // of other processes, by app, until an app is configured
+	held  bool                         // see Hold
+	notes []note                       // that the spool has not got yet
+	lanes uint64                       // the number of the last one
+	past  map[string]*hookentries.Past // of other processes, by app, until an app is configured
 }
 
 // New makes a Sender without apps. Close ends it.
@@ -333,7 +333,7 @@ func (a *App) tell(e Event) {
 		return
 	}
 	set := a.set.Load()
-	if e.Kind.isTransition() {
+	if e.Kind.IsTransition() {
 		a.tellTransition(set, &e)
 		return
 	}
@@ -367,7 +367,7 @@ func (a *App) tell(e Event) {
 func (a *App) tellTransition(set *settings, e *Event) {
 	heard := KindsOf(e.Kind)
 	if a.sender.spool != nil {
-		heard = e.Kind.pair() // it knows what is there
+		heard = e.Kind.Pair() // it knows what is there
 	}
 	if a.absences.Load() == 0 && !set.hears(heard, e.Channel) {
 		return // without the lock that all share
@@ -382,7 +382,7 @@ func (a *App) tellTransition(set *settings, e *Event) {
 // decidedElsewhere says that not this node decides whether there is an event, but the scripts that
 // change what the nodes of a cluster share.
 func (a *App) decidedElsewhere(kind Kind) bool {
-	return a.sender.Outbox != nil && kind.isTransition()
+	return a.sender.Outbox != nil && kind.IsTransition()
 }
 
 // spend says whether another client event may be told in this second.

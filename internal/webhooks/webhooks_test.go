@@ -26,6 +26,11 @@ import (
 	"reverb/internal/protocol/probe"
 )
 
+const (
+	kinds    = SubscriptionCount + 1
+	allKinds = Kinds(1<<kinds - 1)
+)
+
 // request is what a receiver has got.
 type request struct {
 	at     time.Time
