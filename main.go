@@ -225,11 +225,11 @@ func prepare(c *config.Config, before *upgrade.Heritage, files uint64, log *slog
 		o.admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
 	}
 	if err == nil {
-		s, err = newServer(c, o.main, o.plain, files, before.Began, log, stdout)
+		s, err = newServer(c, o.main, o.plain, files, before, log, stdout)
 	}
 	if err == nil {
 		s.upgrades = upgrade.New(s, before.Role, &s.loops.held, s.ended, log)
-		err = s.takeOver(before)
+		err = s.takeOver()
 	}
 	return s, o, err
 }
@@ -386,13 +386,14 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 	return loadCA(c.CAFile)
 }
 
-// newSender makes what tells applications. spool is a folder; empty: none.
-func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
+// newSender makes what tells applications. spool is a folder; empty: none. See Sender.Keep.
+func newSender(c *config.Hooks, spool string, heir bool,
+	log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
 	transport := outbound.New(hooks.Guard(c.LinkLocal), roots, c.Proxy)
 	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
 		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
-	return s, errors.Join(err, s.Keep(spool))
+	return s, errors.Join(err, s.Keep(spool, heir))
 }
 
 // spare is how many descriptors are not for clients.
@@ -466,14 +467,14 @@ type server struct {
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is how many
 // descriptors there are; 0: no limit. If the configuration says so, the traffic is shown on stdout.
-func newServer(c *config.Config, ln, plain net.Listener, files uint64, began time.Time,
-	log *slog.Logger, stdout io.Writer) (*server, error) {
+func newServer(c *config.Config, ln, plain net.Listener, files uint64,
+	before *upgrade.Heritage, log *slog.Logger, stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spare(c), 1)
 	}
 	sockets := places.New(limit)
-	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, began, poll.New)
+	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, before.Began, poll.New)
 	if err != nil {
 		return nil, err
 	}
@@ -483,7 +484,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
-	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, log); err != nil {
+	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, before.Heir(), log); err != nil {
 		return nil, err
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
@@ -494,7 +495,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 	if plain != nil {
 		s.roles[listen.RolePlain] = plain
 	}
-	s.heritage, s.upgrades = &upgrade.Heritage{}, upgrade.New(s, nil, &ls.held, s.ended, log)
+	s.heritage, s.upgrades = before, upgrade.New(s, nil, &ls.held, s.ended, log)
 	if err := s.joinCluster(); err != nil {
 		return nil, err
 	}
@@ -868,11 +869,8 @@ func (s *server) Loops() int                         { return len(s.loops.all) }
 
 // Unfit is part of upgrade.Host.
 func (s *server) Unfit() string {
-	switch {
-	case s.node != nil:
+	if s.node != nil {
 		return "a node of a cluster cannot be handed over yet"
-	case s.config.Telling():
-		return "waiting webhooks cannot be handed over yet"
 	}
 	return ""
 }
@@ -881,7 +879,10 @@ func (s *server) Unfit() string {
 func (s *server) Pause() (resume func(), ok bool) { return s.gate.Pause(s.http, shutdownGrace) }
 
 // Stand is part of upgrade.Host.
-func (s *server) Stand() (end func(leave bool)) { return s.loops.pause().End }
+func (s *server) Stand() (end func(leave bool)) {
+	goOn, hooks := s.loops.pause().End, s.around.hooks.Stand()
+	return func(leave bool) { hooks(leave); goOn(leave) }
+}
 
 // State is part of upgrade.Host.
 func (s *server) State(send func(name string, state []byte) error) error {
@@ -918,15 +919,14 @@ func (s *server) leave() {
 	}
 	s.http.Close()
 	s.loops.running.Wait()
+	s.around.hooks.Close(context.Background()) // what is under way was cancelled
 }
 
 // takeOver takes what a predecessor has, if there is one.
-func (s *server) takeOver(from *upgrade.Heritage) error {
-	s.heritage = from
-	orphan, err := from.Take(s.upgrades, &heir{server: s})
-	if s.hub.closeUp(); orphan {
-		s.log.Warn("the process before this one has ended while it handed over; this one serves " +
-			"what it has got")
+func (s *server) takeOver() error {
+	orphan, err := s.heritage.Take(s.upgrades, &heir{server: s})
+	if err == nil {
+		s.hub.closeUp(orphan)
 	}
 	return err
 }
@@ -1207,7 +1207,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	}
 	checkQueue(ctx, c, f.Add)
 	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.Add)
-	sender, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
+	sender, err := newSender(&c.Hooks, "", false, slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {

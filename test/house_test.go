@@ -37,7 +37,8 @@ func rooms() map[string][]string {
 		"signins":       {"protocol", "watchlists"},
 		"subscriptions": {"channels", "handover", "protocol"},
 		"cluster":       {"envelopes"}, "census": {"envelopes"},
-		"config":       {"apps", "laravel", "aliases", "hooks", "webhooks", "laravelqueue"},
+		"config": {"apps", "laravel", "aliases", "hooks", "hookevents", "webhooks",
+			"laravelqueue"},
 		"apps":         {"aliases", "laravel", "hooks", "webhooks"},
 		"posts":        {"protocol"},
 		"spoolfolder":  nil,
@@ -46,7 +47,7 @@ func rooms() map[string][]string {
 		"webhooks":     {"hookentries", "hookevents", "protocol", "posts", "spoolfolder"},
 		"laravelqueue": {"webhooks"},
 		"outbox":       {"webhooks", "posts", "envelopes", "protocol", "topics"},
-		"hooks":        {"webhooks", "posts"},
+		"hooks":        {"hookevents", "webhooks", "posts"},
 		"commands":     {"config", "client", "aliases"},
 		"calls":        {"config", "client", "commands", "operator"},
 	}

@@ -427,6 +427,12 @@ func (f *Fold) Records() iter.Seq[[]byte] {
 				return
 			}
 			for _, e := range l.items {
+				if len(e.bytes) >= RecordSize && len(record) > 0 { // it may be dropped, alone
+					if !yield(record) {
+						return
+					}
+					record = record[:0]
+				}
 				if record = append(record, e.bytes...); len(record) >= RecordSize {
 					if !yield(record) {
 						return

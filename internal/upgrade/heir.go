@@ -45,6 +45,9 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 	return h, err
 }
 
+// Heir says whether there is a predecessor.
+func (h *Heritage) Heir() bool { return h.taker != nil }
+
 // Refuse tells a predecessor why this process cannot serve.
 func (h *Heritage) Refuse(why string) {
 	if h.taker != nil {
@@ -60,6 +63,10 @@ func (h *Heritage) Take(u *Upgrades, r handover.Receiver) (orphan bool, err erro
 	}
 	if orphan, err = h.taker.Take(&receiver{r, u}); err == nil {
 		h.Role.Settle()
+	}
+	if orphan {
+		u.log.Warn("the process before this one has ended while it handed over; this one serves " +
+			"what it has got")
 	}
 	return orphan, err
 }

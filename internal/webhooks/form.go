@@ -20,7 +20,6 @@ const (
 	ClientEvent       = hookevents.ClientEvent
 	CacheMiss         = hookevents.CacheMiss
 	SubscriptionCount = hookevents.SubscriptionCount
-	DefaultKinds      = hookevents.DefaultKinds
 )
 
 // KindsOf is the set of some kinds.

@@ -73,9 +73,8 @@ type queue struct {
 	elsewhere   lanes                    // of an Outbox
 	tally       *tallies.Tally           // constant once the queue is an app's
 
-	// with a spool
 	lane  uint64            // constant once it has events
-	again hookentries.Batch // that another process has begun; the worker's own
+	begun hookentries.Batch // by this or another process, and not settled; its worker writes it
 }
 
 func (a *App) newQueue() *queue {

@@ -33,6 +33,10 @@ func (a *App) configure(account Account) (said []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := &settings{Account: account}
+	if s.heir != nil { // the queues come with Settle
+		a.set.Store(next)
+		return nil
+	}
 	a.moveLocked(account.Hooks)
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {

@@ -38,6 +38,7 @@ type spool struct {
 	once   sync.Once
 	ending chan struct{} // closed by closeSpool
 	done   chan struct{} // closed when run has ended
+	fresh  bool          // the file is another process's, and is written anew
 
 	fold hookentries.Fold // owned by run once it runs
 }
@@ -45,24 +46,44 @@ type spool struct {
 // Keep keeps in a folder, which is made if it is missing, what is not delivered and what is there,
 // and makes the Sender know what another process has left in it. It is called at once after New,
 // and without an Outbox. With an empty name it does nothing. The error is one line with the
-// variable.
-func (s *Sender) Keep(dir string) (err error) {
+// variable. A process that succeeds another one judges the folder now, and opens it with Settle,
+// which has to follow in any case.
+func (s *Sender) Keep(dir string, succeeds bool) (err error) {
+	if succeeds {
+		s.heir = &heir{dir: dir, fold: hookentries.NewFold()}
+	}
 	if dir == "" {
 		return nil
 	}
-	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
-		done: make(chan struct{}), fold: hookentries.NewFold()}
+	if succeeds {
+		if _, used, err := s.Look(dir); !used {
+			return err
+		}
+		return nil
+	}
+	p := newSpool()
 	f := &p.fold
 	if p.log, err = spoolfolder.Open(dir, s.QueueBytes, s.Log, s.After, f.Add); err != nil {
 		return err
 	}
-	s.spool, s.started, s.past, s.lanes = p, s.Now(), f.Past(), f.Last
+	s.spool = p
+	s.inherit(f)
 	p.log.Dropped.Add(int64(f.Bad))
+	go p.run(s)
+	return nil
+}
+
+func newSpool() *spool {
+	return &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
+		done: make(chan struct{}), fold: hookentries.NewFold()}
+}
+
+// inherit makes the Sender know what another process has left.
+func (s *Sender) inherit(f *hookentries.Fold) {
+	s.started, s.past, s.lanes = s.Now(), f.Past(), f.Last
 	if len(s.past) > 0 {
 		s.workers.Go(s.forget)
 	}
-	go p.run(s)
-	return nil
 }
 
 // Look says in words what is in a folder for Keep, and changes nothing there. The error is that of
@@ -106,7 +127,7 @@ type note struct {
 func (s *Sender) noteLocked(e hookentries.Entry) { s.noteAllLocked(note{Entry: e}) }
 
 func (s *Sender) noteAllLocked(n note) {
-	if s.spool == nil {
+	if s.spool == nil || s.given {
 		return
 	}
 	s.notes = append(s.notes, n)
@@ -131,16 +152,18 @@ func (s *Sender) notePresence(set *settings, e *Event) {
 }
 
 // begin notes that a batch is about to be sent for the first time, and waits until the disk has
-// that, and all of the batch. So a receiver gets nothing that a crash could make the server forget.
+// that, and all of the batch. So a receiver gets nothing that a crash could make the server forget,
+// nor an upgrade.
 func (s *Sender) begin(q *queue, b hookentries.Batch) {
-	if s.spool == nil {
-		return
-	}
 	n := note{Entry: hookentries.Entry{Kind: hookentries.EntryBatch, Lane: q.lane, Batch: b},
 		done: make(chan struct{})}
 	s.mu.Lock()
+	q.begun = b
 	s.noteAllLocked(n)
 	s.mu.Unlock()
+	if s.spool == nil {
+		return
+	}
 	select {
 	case <-n.done:
 	case <-s.After(longestSync):
@@ -173,6 +196,9 @@ func (s *Sender) holdLocked() {
 func (p *spool) run(s *Sender) {
 	defer close(p.done)
 	defer p.log.Close()
+	if p.fresh {
+		p.log.Rewrite(p.fold.Records())
+	}
 	for ending := false; !ending; {
 		stale := false
 		select {
@@ -285,23 +311,32 @@ func (s *Sender) forget() {
 	s.past = nil
 	s.mu.Unlock()
 	if dropped > 0 {
-		s.spool.log.Dropped.Add(dropped)
-		s.Log.Warn("webhooks in the spool were dropped: their apps have none any more", "records",
-			dropped)
+		s.dropped(dropped)
+		s.Log.Warn(leftBehind+"their apps have none any more", "records", dropped)
+	}
+}
+
+// leftBehind begins a line of the log.
+const leftBehind = "webhooks of the process before this one were dropped: "
+
+// dropped counts what another process has left and nobody is told of.
+func (s *Sender) dropped(n int64) {
+	if s.spool != nil {
+		s.spool.log.Dropped.Add(n)
 	}
 }
 
 // openLaneLocked gives a queue its lane: that of another process, with what waits there, or a new
 // one. The caller has put q into the app's queues.
 func (s *Sender) openLaneLocked(q *queue, address string) {
-	if s.spool == nil || s.closed {
+	if s.closed {
 		return
 	}
 	hash := hookentries.HashOf(address)
 	if p := s.past[q.app.id]; p != nil && p.Lanes[hash] != nil {
 		l := p.Lanes[hash]
 		delete(p.Lanes, hash)
-		q.lane, q.number, q.again = l.Number, l.Last, l.Batch
+		q.lane, q.number, q.begun = l.Number, l.Last, l.Batch
 		for _, it := range l.Items {
 			of := thingOf(&it.Event)
 			if it.Number <= l.Batch.Last { // that batch may have arrived, and stays as it is
@@ -325,7 +360,7 @@ func (s *Sender) noteLaneLocked(app string, number uint64, address string) {
 // returnLocked is called when an app was configured. What was there at the end of another process
 // has gone with it, and is told if it is not back soon. said writes what is lost into the log.
 func (s *Sender) returnLocked(a *App, set *settings) (said []func()) {
-	if s.spool == nil || s.closed {
+	if s.closed {
 		return nil
 	}
 	p := s.past[a.id]
@@ -340,11 +375,11 @@ func (s *Sender) returnLocked(a *App, set *settings) (said []func()) {
 	for _, l := range p.Lanes { // of URLs that are configured no more
 		n := len(l.Items)
 		a.tallyLocked(l.Place).Lose(int(unconfigured), n)
-		s.spool.log.Dropped.Add(int64(n))
+		s.dropped(int64(n))
 		s.noteLocked(hookentries.Entry{Kind: hookentries.EntryEnded, Lane: l.Number})
 		if n > 0 {
 			said = append(said, func() {
-				s.Log.Warn("webhooks in the spool were dropped: their URL is configured no more; "+
+				s.Log.Warn(leftBehind+"their URL is configured no more; "+
 					"the receiver's idea of who is where may be wrong", "app", show.Text(a.id),
 					"to", show.Text(l.Place), "events", n)
 			})
@@ -353,7 +388,7 @@ func (s *Sender) returnLocked(a *App, set *settings) (said []func()) {
 	due := s.started.Add(set.Grace + startGrace)
 	for _, e := range p.There {
 		if !a.hears(e.Kind.Pair(), e.Channel) { // noteWants forgets it
-			s.spool.log.Dropped.Add(1)
+			s.dropped(1)
 			continue
 		}
 		a.awaitLocked(&a.missing, &e, due)

@@ -71,7 +71,7 @@ func (d *disk) run(change func(*Options), do func(*stage)) {
 			change(o)
 		}
 	}, func(s *stage) {
-		if err := s.Keep(d.dir); err != nil {
+		if err := s.Keep(d.dir, false); err != nil {
 			d.t.Fatal(err)
 		}
 		do(s)
@@ -703,8 +703,8 @@ func TestSpoolUnconfigured(t *testing.T) {
 		}
 		s.pass(time.Minute)
 		s.want("channel_occupied a", "channel_occupied b", "channel_vacated b")
-		if log := s.log.String(); !strings.Contains(log, "webhooks in the spool were dropped: "+
-			"their apps have none any more\" records=2") {
+		if log := s.log.String(); !strings.Contains(log, "webhooks of the process before this one "+
+			"were dropped: their apps have none any more\" records=2") {
 			t.Error(log)
 		}
 		d.crash()
@@ -754,11 +754,12 @@ func TestSpoolRefused(t *testing.T) {
 	d := newDisk(t)
 	d.run(nil, func(s *stage) {
 		other := New(s.Options)
-		if err := other.Keep(d.dir); err == nil || err.Error() != "REVERB_WEBHOOK_SPOOL: "+d.dir+
-			": another process uses it; each server needs a folder of its own" {
+		if err := other.Keep(d.dir, false); err == nil || err.Error() !=
+			"REVERB_WEBHOOK_SPOOL: "+d.dir+
+				": another process uses it; each server needs a folder of its own" {
 			t.Error(err)
 		}
-		if err := other.Keep(""); err != nil || other.SpoolFigures() != nil {
+		if err := other.Keep("", false); err != nil || other.SpoolFigures() != nil {
 			t.Error(err, other.SpoolFigures())
 		}
 	})

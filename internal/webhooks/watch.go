@@ -29,6 +29,21 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 	}
 }
 
+// Restored tells that a channel or, with a user, a member of it was there already in the process
+// before this one. It is told to nobody.
+func (a *App) Restored(channel, user string) {
+	kind := ChannelVacated
+	if user != "" {
+		kind = MemberRemoved
+	}
+	if !a.cares(kind, channel) {
+		return
+	}
+	if name, err := protocol.ParseName(channel); err == nil {
+		a.sender.restored(a, Event{Kind: kind, Channel: name, User: user})
+	}
+}
+
 // Missed tells that a cache channel had no event for a subscriber.
 func (a *App) Missed(channel string) {
 	if !a.cares(CacheMiss, channel) {

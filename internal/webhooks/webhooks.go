@@ -74,6 +74,15 @@
 // costs memory: up to as much again as what waits, and a text for each channel and member that is
 // there.
 //
+// # Upgrade
+//
+// A process can give all that waits to its successor, with or without a spool: the events, the
+// batches under way with their IDs, the absences with what is left of their grace, and the figures.
+// Nothing is told in between, and nothing is told as gone or as back that only has another process.
+// A batch that was under way comes again with its ID, since it may have arrived. The successor has
+// the spool once the process before it has let go of the folder, and writes there all that is so;
+// until then it counts as a slow disk, and a crash finds what the process before it has left.
+//
 // # What is trusted
 //
 // The operator, who has written the URLs; not the receivers, and not DNS: package outbound judges.
@@ -94,6 +103,7 @@
 //	post.go      one attempt for a URL
 //	lanes.go     what waits in Redis, for all nodes of a cluster
 //	push.go      one attempt for a Queue
+//	handover.go  all that waits, for another process and from one
 package webhooks
 
 import (
@@ -204,6 +214,9 @@ type Sender struct {
 	mu      sync.Mutex
 	ending  bool // nothing waits for its grace any more
 	closed  bool
+	given   bool              // all is the successor's
+	heir    *heir             // what has come from a predecessor, until Settle; nil: there is none
+	apps    map[string]*App   // by ID
 	leavers map[*App]bool     // apps for which waitGone runs
 	absent  int               // events in leaving of all apps
 	events  int               // that wait or are under way
@@ -211,8 +224,10 @@ type Sender struct {
 	crowd   crowd.Crowd[*App] // of those of which something waits or is under way
 
 	// with a spool
-	held  bool                         // see Hold
-	notes []note                       // that the spool has not got yet
+	held  bool   // see Hold
+	notes []note // that the spool has not got yet
+
+	// with a spool or a predecessor
 	lanes uint64                       // the number of the last one
 	past  map[string]*hookentries.Past // of other processes, by app, until an app is configured
 }
@@ -220,7 +235,7 @@ type Sender struct {
 // New makes a Sender without apps. Close ends it.
 func New(o Options) *Sender {
 	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
-		stopping: make(chan struct{}), leavers: map[*App]bool{},
+		stopping: make(chan struct{}), leavers: map[*App]bool{}, apps: map[string]*App{},
 		crowd: crowd.Crowd[*App]{Share: (*App).share}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -248,6 +263,8 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	const dropped = "webhooks were dropped: the server stops; the receiver's idea of who is " +
 		"where may be wrong; "
 	switch {
+	case s.given:
+		return 0
 	case s.events == 0:
 	case s.spool == nil:
 		s.Log.Warn(dropped+"REVERB_WEBHOOK_SPOOL names a folder that keeps them for the next start",
@@ -302,6 +319,9 @@ func (s *Sender) App(account Account) *App {
 	}
 	a := &App{sender: s, id: account.ID, queues: map[string]*queue{},
 		tallies: newTallies(), sooner: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.apps[a.id] = a
+	s.mu.Unlock()
 	a.Configure(account)
 	return a
 }

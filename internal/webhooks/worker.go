@@ -41,8 +41,7 @@ func (s *Sender) work(q *queue) {
 
 // nextBatch encodes the next batch: one that another process has begun, with its ID, or a new one.
 func (s *Sender) nextBatch(q *queue) (id string, events []byte, n int) {
-	again := q.again
-	if q.again = (hookentries.Batch{}); again.N > 0 && again.N <= len(q.taken) &&
+	if again := q.begun; again.N > 0 && again.N <= len(q.taken) &&
 		q.taken[again.N-1].Number == again.Last {
 		if events, n = q.batch(q.taken[:again.N]); n == again.N {
 			return again.ID, events, n
@@ -66,7 +65,7 @@ func (s *Sender) fill(q *queue) bool {
 	}
 	for f := q.next(); f != nil && len(q.taken) < posts.MaxEvents; f = q.next() {
 		size += f.Head().cost - itemCost
-		if n := len(q.taken); n > 0 && n >= q.again.N && size > posts.MaxBody {
+		if n := len(q.taken); n > 0 && n >= q.begun.N && size > posts.MaxBody {
 			break
 		}
 		q.taken = append(q.taken, s.popLocked(q, f))
@@ -113,6 +112,7 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 	}
 	s.noteLocked(hookentries.Entry{Kind: hookentries.EntryDone, Lane: q.lane,
 		Number: q.taken[n-1].Number})
+	q.begun = hookentries.Batch{}
 	for i := range q.taken[:n] {
 		s.settleLocked(q.app, &q.taken[i])
 		if !ok {
@@ -135,8 +135,8 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		stopping = nil // another node goes on: there is no last chance
 	}
 	for failures := 1; ; failures++ {
-		if q.held != nil && !q.held() {
-			return stopped, false // another node delivers the batch
+		if q.ctx.Err() != nil || q.held != nil && !q.held() {
+			return stopped, false // another process or node delivers the batch
 		}
 		a := s.attempt(q, id, events, n)
 		s.tellLoss(q)
