@@ -228,11 +228,11 @@ func prepare(c *config.Config, before *upgrade.Heritage, files uint64, log *slog
 		o.admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
 	}
 	if err == nil {
-		s, err = newServer(c, o.main, o.plain, files, before.Began, log, stdout)
+		s, err = newServer(c, o.main, o.plain, files, before, log, stdout)
 	}
 	if err == nil {
 		s.upgrades = upgrade.New(s, before.Role, &s.loops.held, s.ended, log)
-		err = s.takeOver(before)
+		err = s.takeOver()
 	}
 	return s, o, err
 }
@@ -389,13 +389,14 @@ func hookRoots(c *config.Hooks) (*x509.CertPool, error) {
 	return loadCA(c.CAFile)
 }
 
-// newSender makes what tells applications. spool is a folder; empty: none.
-func newSender(c *config.Hooks, spool string, log *slog.Logger) (*webhooks.Sender, error) {
+// newSender makes what tells applications. spool is a folder; empty: none. See Sender.Keep.
+func newSender(c *config.Hooks, spool string, heir bool,
+	log *slog.Logger) (*webhooks.Sender, error) {
 	roots, err := hookRoots(c)
 	transport := outbound.New(hooks.Guard(c.LinkLocal), roots, c.Proxy)
 	s := webhooks.New(webhooks.Options{QueueBytes: c.QueueBytes, ClientEvents: c.ClientEvents,
 		Transport: transport, Log: log, Now: time.Now, After: time.After, Draw: random.Int64N})
-	return s, errors.Join(err, s.Keep(spool))
+	return s, errors.Join(err, s.Keep(spool, heir))
 }
 
 // spare is how many descriptors are not for clients.
@@ -469,14 +470,14 @@ type server struct {
 
 // newServer makes a server that answers on ln, and on plain without TLS. files is how many
 // descriptors there are; 0: no limit. If the configuration says so, the traffic is shown on stdout.
-func newServer(c *config.Config, ln, plain net.Listener, files uint64, began time.Time,
-	log *slog.Logger, stdout io.Writer) (*server, error) {
+func newServer(c *config.Config, ln, plain net.Listener, files uint64,
+	before *upgrade.Heritage, log *slog.Logger, stdout io.Writer) (*server, error) {
 	limit := int64(math.MaxInt64)
 	if files > 0 {
 		limit = max(int64(min(files, math.MaxInt32))-spare(c), 1)
 	}
 	sockets := places.New(limit)
-	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, began, poll.New)
+	ls, err := newLoops(runtime.GOMAXPROCS(0), sockets, before.Began, poll.New)
 	if err != nil {
 		return nil, err
 	}
@@ -486,7 +487,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 		around.traffic = stdout
 	}
 	around.journal = journal.New(log, c.Log.Access)
-	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, log); err != nil {
+	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, before.Heir(), log); err != nil {
 		return nil, err
 	}
 	s := &server{config: c, sockets: sockets, limit: limit, gate: accept.NewGate(sockets, log),
@@ -497,7 +498,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64, began tim
 	if plain != nil {
 		s.roles[listen.RolePlain] = plain
 	}
-	s.heritage, s.upgrades = &upgrade.Heritage{}, upgrade.New(s, nil, &ls.held, s.ended, log)
+	s.heritage, s.upgrades = before, upgrade.New(s, nil, &ls.held, s.ended, log)
 	if err := s.joinCluster(); err != nil {
 		return nil, err
 	}
@@ -874,8 +875,8 @@ func (s *server) Places() int64                      { return s.limit }
 
 // Unfit is part of upgrade.Host.
 func (s *server) Unfit() string {
-	if s.config.Telling() {
-		return "waiting webhooks cannot be handed over yet"
+	if s.node != nil && s.config.Telling() {
+		return "what waits for webhooks in Redis cannot be handed over yet"
 	}
 	return s.node.Unfit(s.config.Redis.At.TLS)
 }
@@ -888,7 +889,8 @@ func (s *server) Stand() (end func(leave bool), err error) {
 	p := settle.NewPause(len(s.loops.all))
 	node := s.node.Stand(p)
 	s.loops.pause(p)
-	return p.End, node.Err()
+	hooks := s.around.hooks.Stand()
+	return func(leave bool) { hooks(leave); p.End(leave) }, node.Err()
 }
 
 // State is part of upgrade.Host. The node comes first: what the hub knows of last events counts.
@@ -920,19 +922,18 @@ func (s *server) leave() {
 	}
 	s.http.Close()
 	s.loops.running.Wait()
+	s.around.hooks.Close(context.Background()) // what is under way was cancelled
 }
 
 // takeOver takes what a predecessor has, if there is one.
-func (s *server) takeOver(from *upgrade.Heritage) error {
-	s.heritage = from
+func (s *server) takeOver() error {
 	h := &heir{hub: s.hub}
 	if s.node != nil {
 		h.inherit = s.node.Inherit
 	}
-	orphan, err := from.Take(s.upgrades, h)
-	if s.hub.closeUp(); orphan {
-		s.log.Warn("the process before this one has ended while it handed over; this one serves " +
-			"what it has got")
+	orphan, err := s.heritage.Take(s.upgrades, h)
+	if err == nil {
+		s.hub.closeUp(orphan)
 	}
 	return err
 }
@@ -1192,7 +1193,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 	}
 	checkQueue(ctx, c, f.Add)
 	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.Add)
-	sender, err := newSender(&c.Hooks, "", slog.New(slog.DiscardHandler))
+	sender, err := newSender(&c.Hooks, "", false, slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account
 		for _, a := range c.Apps {

@@ -48,6 +48,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/topics"
+	"reverb/internal/upgrade"
 	"reverb/internal/webhooks"
 )
 
@@ -381,8 +382,8 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 			t.Fatal(c.Problems)
 		}
 		var err error
-		r.server, err = newServer(c, r.public, nil, 0, time.Now(), slog.New(&r.logged),
-			&r.shown)
+		r.server, err = newServer(c, r.public, nil, 0, &upgrade.Heritage{Began: time.Now()},
+			slog.New(&r.logged), &r.shown)
 		if err != nil {
 			t.Fatal(err)
 		}

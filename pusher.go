@@ -127,7 +127,7 @@ type perLoop struct {
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
-	a.channels = h.registry.channels.NewApp(id, a.hooks.Changed)
+	a.channels = h.registry.channels.NewApp(id, a.hooks)
 	for i := range a.perLoop {
 		a.perLoop[i].flow.held.Full = func() bool {
 			return h.Behind(a) || h.registry.engine.Crowded()
@@ -1350,8 +1350,10 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 	}
 }
 
-// closeUp is what the hub does when all connections of another process have come.
-func (h *hub) closeUp() {
+// closeUp is what the hub does when all connections of another process have come. orphan says that
+// some may be missing.
+func (h *hub) closeUp(orphan bool) {
+	h.program.Webhooks().Settle(orphan)
 	for _, watch := range h.heirs {
 		watch()
 	}
@@ -1365,6 +1367,7 @@ func (h *hub) sections() upgrade.Sections {
 		upgrade.One("last", h.registry.replica.State, h.registry.replica.SetState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
+		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
 		upgrade.One("keys", h.api.State, h.api.SetState),
 		upgrade.One("closed", h.closed.State, h.closed.SetState),
 		upgrade.One("refused", h.refused.State, h.refused.SetState),

@@ -80,7 +80,7 @@ type App[C any] struct {
 	seed  maphash.Seed
 	index func(list []Subscriber[C], id protocol.SocketID) int
 	loops []appLoop[C]
-	watch func(channel, user string, gone, vanished bool) // see NewApp; may be nil
+	watch watcher // may be nil
 }
 
 // appLoop is the state of an app on one loop.
@@ -96,15 +96,34 @@ type kindCounts struct{ subscribed, unsubscribed, occupied, vacated atomic.Uint6
 // reserved and given up, and channels that got their first place and lost their last.
 type Counts struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
 
-// NewApp makes an app without channels. watch, unless it is nil, is told when Join or Leave gives a
-// channel its first place or takes its last one and, with a user, when the user becomes a member of
-// a presence channel, or is none any more: then gone is set. vanished says that a connection has
-// ended, instead of giving up its subscription. watch is called under a lock, which keeps the
-// changes of a channel in order. So it must not wait, and must not call the registry.
-func (r *Registry[C, E]) NewApp(id string,
-	watch func(channel, user string, gone, vanished bool)) *App[C] {
+// watcher is told what happens to the channels of an app. It is called under a lock, which keeps
+// the changes of a channel in order. So it must not wait, and must not call the registry.
+type watcher interface {
+	// Changed tells that Join or Leave gives a channel its first place or takes its last one or,
+	// with a user, that the user becomes a member of a presence channel, or is none any more: then
+	// gone is set. vanished says that a connection has ended, instead of giving up its
+	// subscription.
+	Changed(channel, user string, gone, vanished bool)
+	// Restored tells that a channel has its first place, or a user became a member, in another
+	// process.
+	Restored(channel, user string)
+}
+
+// NewApp makes an app without channels. watch may be nil.
+func (r *Registry[C, E]) NewApp(id string, watch watcher) *App[C] {
 	return &App[C]{id: id, watch: watch, salt: uint32(maphash.String(r.seed, id)), seed: r.seed,
 		index: r.index, loops: make([]appLoop[C], r.loops)}
+}
+
+// tellCame tells the watch that a channel or a member has come.
+func (a *App[C]) tellCame(channel, user string, restored bool) {
+	switch {
+	case a.watch == nil:
+	case restored:
+		a.watch.Restored(channel, user)
+	default:
+		a.watch.Changed(channel, user, false, false)
+	}
 }
 
 // Counts returns what has happened to the channels of each kind, by protocol.Kind.Index, and to
@@ -326,13 +345,11 @@ func (r *Registry[C, E]) Join(p *Place[C, E], limit int, added E,
 	if first && occupied && !p.Restored {
 		r.postLocked(sh, ch, added, protocol.SocketID{})
 	}
-	if watch := ch.app.watch; watch != nil && !p.Restored {
-		if !occupied {
-			watch(ch.name, "", false, false)
-		}
-		if first {
-			watch(ch.name, p.Member.ID, false, false)
-		}
+	if !occupied {
+		ch.app.tellCame(ch.name, "", p.Restored)
+	}
+	if first {
+		ch.app.tellCame(ch.name, p.Member.ID, p.Restored)
 	}
 	r.reserveLocked(ch, p, now)
 	return attachLocked(p), false
@@ -429,10 +446,10 @@ func (r *Registry[C, E]) Leave(s *Subscription[C], removed E, vanished bool) (lo
 	}
 	if watch := ch.app.watch; watch != nil {
 		if gone {
-			watch(ch.name, s.member.ID, true, vanished)
+			watch.Changed(ch.name, s.member.ID, true, vanished)
 		}
 		if ch.count == 0 {
-			watch(ch.name, "", true, vanished)
+			watch.Changed(ch.name, "", true, vanished)
 		}
 	}
 	return int(s.loop)

@@ -91,6 +91,20 @@ type world struct {
 }
 
 // watch is what NewApp calls.
+// watch is told what happens to an app.
+type watch struct {
+	of  *world
+	app int
+}
+
+func (v watch) Changed(channel, user string, gone, vanished bool) {
+	v.of.watch(v.app, channel, user, gone, vanished)
+}
+
+func (v watch) Restored(channel, user string) {
+	v.of.told = append(v.of.told, fmt.Sprint("restored ", channel, " ", user))
+}
+
 func (w *world) watch(app int, channel, user string, gone, vanished bool) {
 	if sh, _ := w.r.place(w.apps[app], channel); sh.mu.TryLock() {
 		w.fatalf("the watcher is told outside of the lock")
@@ -665,10 +679,7 @@ func playModel(t *testing.T, seed uint64, clustered bool) {
 		subs: map[spot][]*sub{}, people: map[spot][]*person{}, last: map[spot]remembered{},
 		kept: map[spot]bool{}}
 	for app := range 2 {
-		w.apps = append(w.apps, w.r.NewApp(strconv.Itoa(app),
-			func(channel, user string, gone, vanished bool) {
-				w.watch(app, channel, user, gone, vanished)
-			}))
+		w.apps = append(w.apps, w.r.NewApp(strconv.Itoa(app), watch{w, app}))
 		for _, name := range []string{"plain", "private-x", "cache-c", "presence-p",
 			"presence-cache-q"} {
 			w.spots = append(w.spots, spot{app, name})

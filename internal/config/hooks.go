@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"reverb/internal/hookevents"
 	"reverb/internal/hooks"
 	"reverb/internal/lib/show"
 	"reverb/internal/webhooks"
@@ -19,7 +20,7 @@ func (c *Config) setHooks() {
 		return s.Value != "" && s.Origin != "default"
 	}, c.Queue.To.Key != "")...)
 	if c.Hooks.Kinds == 0 {
-		c.Hooks.Kinds = webhooks.DefaultKinds
+		c.Hooks.Kinds = hookevents.DefaultKinds
 	}
 	judge := func(given string, u *url.URL) {
 		if err := hooks.JudgeAddress(u, c.Hooks.LinkLocal); err != nil {

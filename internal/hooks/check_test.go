@@ -104,7 +104,7 @@ func TestCheckSpool(t *testing.T) {
 	is(check(sender(room), "", false), "")
 	is(check(sender(room), dir, false), "ok webhook spool: "+dir+" has"+nothing)
 	used := sender(room)
-	if err := used.Keep(dir); err != nil {
+	if err := used.Keep(dir, false); err != nil {
 		t.Fatal(err)
 	}
 	is(check(sender(room), dir, true), "ok webhook spool: "+dir+" is used by the server that "+
@@ -122,7 +122,7 @@ func TestCheckSpool(t *testing.T) {
 			t.Fatal(err)
 		}
 		s := sender(bad.room)
-		if err := s.Keep(dir); err == nil {
+		if err := s.Keep(dir, false); err == nil {
 			t.Errorf("%+v: a start takes it", bad)
 		} else {
 			is(check(s, dir, false), "FAIL "+err.Error())

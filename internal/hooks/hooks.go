@@ -19,6 +19,7 @@ import (
 	"strings"
 	"time"
 
+	"reverb/internal/hookevents"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/redact"
@@ -85,7 +86,7 @@ func ParseSettings(b []byte) (s Settings) {
 			s.Hooks = []*webhooks.Hook{}
 		case r.URL != nil:
 			s.Hooks = append(s.Hooks, r)
-		case len(s.Problems) == 0 && (r.Kinds != webhooks.DefaultKinds || len(r.Headers) > 0 ||
+		case len(s.Problems) == 0 && (r.Kinds != hookevents.DefaultKinds || len(r.Headers) > 0 ||
 			r.Prefix+r.Suffix != ""):
 			s.warn("webhooks.url", "missing, so the other keys mean nothing; REVERB_WEBHOOK_URL "+
 				"counts if it is set")
@@ -149,7 +150,7 @@ func supported() []string {
 
 // read reads one hook, which may be turned off. Its URL is nil if there is none.
 func (s *Settings) read(at string, b []byte) (h *webhooks.Hook, off bool) {
-	h = &webhooks.Hook{Kinds: webhooks.DefaultKinds, Timeout: DefaultTimeout}
+	h = &webhooks.Hook{Kinds: hookevents.DefaultKinds, Timeout: DefaultTimeout}
 	counts, spelt := false, spellings{}
 	if jsonraw.Object(b, func(k, value []byte) {
 		key := at + "." + show.Text(string(k))

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"reverb/internal/hookevents"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/webhooks"
 )
@@ -29,7 +30,7 @@ func line(h *webhooks.Hook) string {
 
 func kindsOf(set webhooks.Kinds) string {
 	switch set {
-	case webhooks.DefaultKinds:
+	case hookevents.DefaultKinds:
 		return "default"
 	case webhooks.Kinds(0x7f):
 		return "all"

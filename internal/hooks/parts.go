@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 
+	"reverb/internal/hookevents"
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/lib/memory"
@@ -98,7 +99,7 @@ func ParseKinds(names []string) (set webhooks.Kinds, err error) {
 		set |= webhooks.KindsOf(webhooks.Kind(i))
 	}
 	if set == 0 {
-		set = webhooks.DefaultKinds
+		set = hookevents.DefaultKinds
 	}
 	return set, nil
 }

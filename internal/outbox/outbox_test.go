@@ -16,6 +16,7 @@ import (
 	"reverb/internal/cluster/redismodel"
 	"reverb/internal/envelopes/keys"
 	"reverb/internal/envelopes/scripts"
+	"reverb/internal/hookevents"
 	"reverb/internal/lib/resp"
 	"reverb/internal/protocol"
 	"reverb/internal/protocol/probe"
@@ -494,7 +495,7 @@ func TestRefused(t *testing.T) {
 func TestLanes(t *testing.T) {
 	h := newHouse(t, 1)
 	h.open(hookTo("x", webhooks.KindsOf(webhooks.MemberAdded, webhooks.CacheMiss)),
-		hookTo("y", webhooks.DefaultKinds), hookTo("z", webhooks.KindsOf(webhooks.ClientEvent)))
+		hookTo("y", hookevents.DefaultKinds), hookTo("z", webhooks.KindsOf(webhooks.ClientEvent)))
 	box := h.nodes[0].box
 	for topic, want := range map[string]string{
 		"app:presence-p": "a,ovar, presence-p 3000", "app:#server-to-user-7": "",

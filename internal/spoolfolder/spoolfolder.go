@@ -48,18 +48,9 @@ func Open(dir string, waiting int64, log *slog.Logger, after func(time.Duration)
 	if err := judge(waiting); err != nil {
 		return nil, err
 	}
-	o := options()
-	o.After, o.Changed = after, func(err error) {
-		if err == nil {
-			log.Info("the spool of webhooks is written again")
-			return
-		}
-		log.Warn("the spool of webhooks cannot be written: until it can, a crash or a stop loses "+
-			"what was not delivered; see REVERB_WEBHOOK_SPOOL", "why", show.Line(err.Error()))
-	}
 	f := &Folder{Dir: dir}
 	var err error
-	if f.Log, f.found, err = recordlog.Open(dir, *o, each); err != nil {
+	if f.Log, f.found, err = recordlog.Open(dir, *telling(log, after), each); err != nil {
 		return nil, named(err)
 	}
 	if f.found.Damaged {
@@ -70,6 +61,26 @@ func Open(dir string, waiting int64, log *slog.Logger, after func(time.Duration)
 			f.found.Cut)
 	}
 	return f, nil
+}
+
+// Succeed is Open for the successor of a process that has the folder, see recordlog.Succeed. The
+// caller has judged the folder with Look.
+func Succeed(dir string, log *slog.Logger, after func(time.Duration) <-chan time.Time) *Folder {
+	return &Folder{Dir: dir, Log: recordlog.Succeed(dir, *telling(log, after))}
+}
+
+// telling are options that tell a log how the disk fares.
+func telling(log *slog.Logger, after func(time.Duration) <-chan time.Time) *recordlog.Options {
+	o := options()
+	o.After, o.Changed = after, func(err error) {
+		if err == nil {
+			log.Info("the spool of webhooks is written again")
+			return
+		}
+		log.Warn("the spool of webhooks cannot be written: until it can, a crash or a stop loses "+
+			"what was not delivered; see REVERB_WEBHOOK_SPOOL", "why", show.Line(err.Error()))
+	}
+	return o
 }
 
 // Look calls each for every record in a folder, and changes nothing there. size says in words how

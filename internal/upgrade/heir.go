@@ -47,6 +47,9 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 	return h, err
 }
 
+// Heir says whether there is a predecessor.
+func (h *Heritage) Heir() bool { return h.taker != nil }
+
 // Refuse tells a predecessor why this process cannot serve.
 func (h *Heritage) Refuse(why string) {
 	if h.taker != nil {
@@ -64,6 +67,10 @@ func (h *Heritage) Take(u *Upgrades, r Receiver) (orphan bool, err error) {
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	if orphan, err = h.taker.Take(&receiver{Receiver: r, of: u}); err == nil {
 		h.Role.Settle()
+	}
+	if orphan {
+		u.log.Warn("the process before this one has ended while it handed over; this one serves " +
+			"what it has got")
 	}
 	return orphan, err
 }

@@ -23,6 +23,12 @@ func One(name string, state func() []byte, set func([]byte) (ok bool)) Section {
 	return Section{name, func(send func([]byte) error) error { return send(state()) }, set}
 }
 
+// Records is a section of any number of records.
+func Records(name string, state func(send func([]byte) error) error,
+	set func([]byte) (ok bool)) Section {
+	return Section{name, state, set}
+}
+
 // Each is a section with a record for each of all. The record begins with the item's id, by which
 // find finds the item in another process. An item that is not found there is left out.
 func Each[T any](name string, all iter.Seq[T], id func(T) string, find func(id string) (T, bool),

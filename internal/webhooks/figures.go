@@ -51,7 +51,7 @@ func (a *App) Figures() (all []tallies.Figures, absent int) {
 			}
 			f.Wait(len(q.taken)+q.waiting()+q.elsewhere.queued, q.elsewhere.oldest)
 			if it := q.oldest(); it != nil {
-				f.Wait(0, it.at)
+				f.Wait(0, it.At)
 			}
 		}
 	})

@@ -1,111 +1,29 @@
 package webhooks
 
 import (
-	"strconv"
-
-	"reverb/internal/lib/jsonraw"
+	"reverb/internal/hookevents"
 	"reverb/internal/posts"
-	"reverb/internal/protocol"
 )
 
-// --- Events ---
-
-// Kind is what has happened.
-type Kind uint8
-
-const (
-	ChannelOccupied   Kind = iota // the first subscriber has come
-	ChannelVacated                // the last one has gone
-	MemberAdded                   // the first connection of a user, on a presence channel
-	MemberRemoved                 // the last one has gone
-	ClientEvent                   // a client has sent an event to others
-	CacheMiss                     // a channel that remembers its last event had none for a joiner
-	SubscriptionCount             // how many subscribers a channel has now
-	kinds
+// What an application is told, see package hookevents.
+type (
+	Kind  = hookevents.Kind
+	Kinds = hookevents.Kinds
+	Event = hookevents.Event
 )
 
-// String is the kind as Pusher calls it.
-func (k Kind) String() string {
-	return [kinds]string{"channel_occupied", "channel_vacated", "member_added", "member_removed",
-		"client_event", "cache_miss", "subscription_count"}[k]
-}
-
-// isTransition says whether what a receiver knows stays wrong if the event is lost.
-func (k Kind) isTransition() bool { return k <= MemberRemoved }
-
-// reverse is the transition that takes a transition back.
-func (k Kind) reverse() Kind { return k ^ 1 }
-
-// leaving is a transition itself, if something goes by it, or its reverse.
-func (k Kind) leaving() Kind { return k | 1 }
-
-// pair is a transition and its reverse, or k alone.
-func (k Kind) pair() Kinds {
-	if !k.isTransition() {
-		return KindsOf(k)
-	}
-	return KindsOf(k, k.reverse())
-}
-
-// Kinds is a set of kinds.
-type Kinds uint8
-
-// allKinds has every kind. DefaultKinds leaves out those of which there are very many.
 const (
-	allKinds     = Kinds(1<<kinds - 1)
-	DefaultKinds = allKinds &^ (1<<ClientEvent | 1<<SubscriptionCount)
+	ChannelOccupied   = hookevents.ChannelOccupied
+	ChannelVacated    = hookevents.ChannelVacated
+	MemberAdded       = hookevents.MemberAdded
+	MemberRemoved     = hookevents.MemberRemoved
+	ClientEvent       = hookevents.ClientEvent
+	CacheMiss         = hookevents.CacheMiss
+	SubscriptionCount = hookevents.SubscriptionCount
 )
 
 // KindsOf is the set of some kinds.
-func KindsOf(some ...Kind) (set Kinds) {
-	for _, k := range some {
-		set |= 1 << k
-	}
-	return set
-}
-
-// Has says whether a kind is in the set.
-func (s Kinds) Has(k Kind) bool { return s>>k&1 != 0 }
-
-// Event is what an application is told. Only Kind and Channel are always set.
-type Event struct {
-	Kind    Kind
-	Channel protocol.Name
-	User    string            // the ID of the member, or of the sender on a presence channel
-	Event   string            // of a client event: its name
-	Data    []byte            // of a client event: the JSON value that the client has sent
-	Socket  protocol.SocketID // of a client event: the sender
-	Count   int               // of a subscription count
-}
-
-// --- Bodies ---
-
-// appendEvent appends an event as an object.
-func appendEvent(b []byte, e *Event) []byte {
-	b = append(b, `{"name":"`...)
-	b = append(b, e.Kind.String()...)
-	b = append(b, `","channel":`...)
-	b = jsonraw.AppendString(b, e.Channel.String())
-	if e.Kind == ClientEvent {
-		b = append(b, `,"event":`...)
-		b = jsonraw.AppendString(b, e.Event)
-		// pusher-http-go reads data into a string, and fails for any other type
-		b = append(b, `,"data":`...)
-		b = jsonraw.AppendString(b, jsonraw.Text(e.Data))
-		b = append(b, `,"socket_id":"`...)
-		b = append(b, e.Socket.String()...)
-		b = append(b, '"')
-	}
-	if e.User != "" {
-		b = append(b, `,"user_id":`...)
-		b = jsonraw.AppendString(b, e.User)
-	}
-	if e.Kind == SubscriptionCount {
-		b = append(b, `,"subscription_count":`...)
-		b = strconv.AppendInt(b, int64(e.Count), 10)
-	}
-	return append(b, '}')
-}
+func KindsOf(some ...Kind) Kinds { return hookevents.KindsOf(some...) }
 
 // takeBatch encodes the events at the beginning of items that go into one request: n of them, one
 // or more, with commas between them.
@@ -116,7 +34,7 @@ func takeBatch(items []item) (events []byte, n int) {
 		if n > 0 {
 			events = append(events, ',')
 		}
-		events = appendEvent(events, &items[n].Event)
+		events = items[n].Append(events)
 		if n > 0 && len(events) > posts.MaxList {
 			return events[:end], n
 		}

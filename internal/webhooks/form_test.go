@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/jsonraw"
 	"reverb/internal/posts"
 	"reverb/internal/protocol"
@@ -62,7 +63,7 @@ func TestForm(t *testing.T) {
 	} {
 		var items []item
 		for _, e := range c.events {
-			items = append(items, item{Event: e})
+			items = append(items, item{Item: hookentries.Item{Event: e}})
 		}
 		events, n := takeBatch(items)
 		if n != len(items) {
@@ -117,7 +118,7 @@ func FuzzBody(f *testing.F) {
 		}
 		e := Event{Kind: ClientEvent, Channel: name("presence-x"), Event: event,
 			Data: []byte(data), User: user}
-		events, _ := takeBatch([]item{{Event: e}})
+		events, _ := takeBatch([]item{{Item: hookentries.Item{Event: e}}})
 		b, _ := sent(t, events)
 		var got struct {
 			Events []map[string]string

@@ -24,7 +24,7 @@ const (
 // grace has passed. If the channel is occupied again, or the member is back, before that, then
 // neither is told. It keeps e as tell does. Close does not wait for the grace.
 func (a *App) tellGone(e Event, grace time.Duration) {
-	if a == nil || a.decidedElsewhere(e.Kind) || !a.hears(e.Kind.pair(), e.Channel) {
+	if a == nil || a.decidedElsewhere(e.Kind) || !a.hears(e.Kind.Pair(), e.Channel) {
 		return
 	}
 	s := a.sender
@@ -33,12 +33,22 @@ func (a *App) tellGone(e Event, grace time.Duration) {
 	if s.held { // it counts as there for the next start
 		return
 	}
-	if grace <= 0 || s.ending || a.leaving.Len() >= timesFree*(maxAbsent-s.absent) {
+	if grace <= 0 {
 		a.isBackLocked(&e)
 		s.queueLocked(a, &e)
 		return
 	}
-	first := a.awaitLocked(&a.leaving, &e, s.Now().Add(grace))
+	s.goneLocked(a, &e, s.Now().Add(grace))
+}
+
+// goneLocked begins the absence of what has gone, if there is room.
+func (s *Sender) goneLocked(a *App, e *Event, due time.Time) {
+	if s.ending || a.leaving.Len() >= timesFree*(maxAbsent-s.absent) {
+		a.isBackLocked(e)
+		s.queueLocked(a, e)
+		return
+	}
+	first := a.awaitLocked(&a.leaving, e, due)
 	if !s.leavers[a] {
 		s.leavers[a] = true
 		s.workers.Go(func() { s.waitGone(a) })

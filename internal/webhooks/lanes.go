@@ -3,6 +3,8 @@ package webhooks
 import (
 	"context"
 	"time"
+
+	"reverb/internal/hookentries"
 )
 
 // Outbox keeps the events of the apps of a cluster, in place of the queues of this process. Package
@@ -56,7 +58,8 @@ func (a courier) Deliver(url string, b *Batch) bool {
 	lane.hook.Store(q.hook.Load()) // lane is of this batch alone
 	lane.ctx, lane.cancel = context.WithCancel(q.ctx)
 	for i := range b.Events {
-		lane.taken = append(lane.taken, item{Event: b.Events[i], at: b.Times[i]})
+		lane.taken = append(lane.taken, item{
+			Item: hookentries.Item{Event: b.Events[i], At: b.Times[i]}})
 	}
 	s.workers.Go(func() {
 		defer lane.cancel()
@@ -65,7 +68,7 @@ func (a courier) Deliver(url string, b *Batch) bool {
 			if i > 0 {
 				events = append(events, ',')
 			}
-			events = appendEvent(events, &b.Events[i])
+			events = b.Events[i].Append(events)
 		}
 		why, ok := s.deliver(lane, b.ID, events, len(b.Events))
 		switch {
@@ -111,6 +114,3 @@ type lanes struct {
 	queued, absent int
 	oldest         time.Time
 }
-
-// Size is how many bytes an event takes in a body, with a comma.
-func (e *Event) Size() int { return len(appendEvent(nil, e)) + 1 }

@@ -50,7 +50,7 @@ func (s *Sender) push(q *queue, id string, batch []item) answer {
 		for i := range batch {
 			e := batch[i].Event
 			e.Data = jsonraw.Text(e.Data)
-			if !yield(batch[i].at, &e) {
+			if !yield(batch[i].At, &e) {
 				return
 			}
 		}

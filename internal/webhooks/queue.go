@@ -5,6 +5,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/pairs"
 	"reverb/internal/lib/tallies"
 )
@@ -20,10 +21,8 @@ const (
 
 // item is an event that waits.
 type item struct {
-	Event
-	number uint64 // orders the items of a queue
-	at     time.Time
-	cost   int64 // bytes
+	hookentries.Item
+	cost int64 // bytes
 }
 
 // thing is what a transition is of: a channel, or a member in the group of its channel.
@@ -31,7 +30,7 @@ type thing struct{ group, name string }
 
 // thingOf is what e ends or begins; empty: it is no transition.
 func thingOf(e *Event) thing {
-	switch e.Kind.leaving() {
+	switch e.Kind.Leaving() {
 	case ChannelVacated:
 		return thing{"", e.Channel.String()}
 	case MemberRemoved:
@@ -74,9 +73,8 @@ type queue struct {
 	elsewhere   lanes                    // of an Outbox
 	tally       *tallies.Tally           // constant once the queue is an app's
 
-	// with a spool
-	lane  uint64 // constant once it has events
-	again batch  // that another process has begun; the worker's own
+	lane  uint64            // constant once it has events
+	begun hookentries.Batch // by this or another process, and not settled; its worker writes it
 }
 
 func (a *App) newQueue() *queue {
@@ -106,7 +104,7 @@ func (q *queue) next() *pairs.Queue[thing, item] {
 	switch {
 	case a == nil && b == nil:
 		return nil
-	case b == nil, a != nil && a.number < b.number:
+	case b == nil, a != nil && a.Number < b.Number:
 		return &q.transitions
 	}
 	return &q.others
@@ -126,7 +124,7 @@ func (s *Sender) put(q *queue, e *Event, now time.Time) {
 
 // putLocked queues an event, and starts a worker if none runs.
 func (s *Sender) putLocked(q *queue, e *Event, now time.Time) {
-	it := item{Event: *e, at: now, cost: costOf(e)}
+	it := item{hookentries.Item{Event: *e, At: now}, costOf(e)}
 	switch {
 	case q.gone:
 		q.lose(e.Kind, unconfigured)
@@ -139,15 +137,16 @@ func (s *Sender) putLocked(q *queue, e *Event, now time.Time) {
 		return
 	}
 	q.number++
-	it.number = q.number
-	s.noteLocked(note{kind: entryPut, lane: q.lane, number: it.number, at: now, event: *e})
+	it.Number = q.number
+	s.noteLocked(hookentries.Entry{Kind: hookentries.EntryPut, Lane: q.lane, Number: it.Number,
+		At: now, Event: *e})
 	s.pushLocked(q, it, thingOf(e))
 }
 
 // pushLocked queues an event that has a number. Without of, what it is of, it is part of no pair.
 func (s *Sender) pushLocked(q *queue, it item, of thing) {
 	f := &q.others
-	if it.Kind.isTransition() {
+	if it.Kind.IsTransition() {
 		f = &q.transitions
 	}
 	f.Push(of, it)
@@ -222,7 +221,7 @@ func (s *Sender) loseLocked(q *queue, f *pairs.Queue[thing, item], it *item, why
 	s.takenLocked(q, f, it)
 	s.settleLocked(q.app, it)
 	q.lose(it.Kind, why)
-	s.noteLocked(note{kind: entryLost, lane: q.lane, number: it.number})
+	s.noteLocked(hookentries.Entry{Kind: hookentries.EntryLost, Lane: q.lane, Number: it.Number})
 }
 
 // share is how much of the room an app has: of the events or of the bytes, whichever is more. What
@@ -271,7 +270,7 @@ func (r reason) String() string {
 func (q *queue) lose(kind Kind, why reason) {
 	q.tally.Lose(int(why), 1)
 	switch {
-	case !kind.isTransition():
+	case !kind.IsTransition():
 	case why == noRoom, why == tooLarge:
 		q.untold++
 	case why == unconfigured:

@@ -3,6 +3,7 @@ package webhooks
 import (
 	"maps"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/heirs"
 )
 
@@ -32,6 +33,10 @@ func (a *App) configure(account Account) (said []func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	next := &settings{Account: account}
+	if s.heir != nil { // the queues come with Settle
+		a.set.Store(next)
+		return nil
+	}
 	a.moveLocked(account.Hooks)
 	left := maps.Clone(a.queues)
 	for _, h := range account.Hooks {
@@ -53,7 +58,7 @@ func (a *App) configure(account Account) (said []func()) {
 		q.gone = true
 		q.cancel() // the worker loses what it has
 		s.loseWaitingLocked(q)
-		s.noteLocked(note{kind: entryEnded, lane: q.lane})
+		s.noteLocked(hookentries.Entry{Kind: hookentries.EntryEnded, Lane: q.lane})
 		if n := q.elsewhere.queued; n > 0 {
 			said = append(said, func() {
 				s.logOf(q).Warn("webhooks wait in Redis for a URL that this server has no more: a "+
@@ -83,13 +88,13 @@ func (a *App) moveLocked(hooks []*Hook) {
 		queues[address] = placeOf(address)
 	}
 	if p != nil && len(hooks) > 0 {
-		for hash, l := range p.lanes {
-			past[string(hash[:])] = l.place
+		for hash, l := range p.Lanes {
+			past[string(hash[:])] = l.Place
 		}
 	}
 	for _, h := range hooks {
 		address := h.Address()
-		hash := hashOf(address)
+		hash := hookentries.HashOf(address)
 		if queues[address] == "" && past[string(hash[:])] == "" {
 			fresh = append(fresh, address)
 		}
@@ -103,10 +108,10 @@ func (a *App) moveLocked(hooks []*Hook) {
 		s.noteLaneLocked(a.id, q.lane, address)
 	}
 	for was, address := range heirs.Find(past, fresh, placeOf) {
-		hash := [hashSize]byte([]byte(was))
-		l := p.lanes[hash]
-		delete(p.lanes, hash)
-		p.lanes[hashOf(address)] = l
-		s.noteLaneLocked(a.id, l.number, address)
+		hash := [hookentries.HashSize]byte([]byte(was))
+		l := p.Lanes[hash]
+		delete(p.Lanes, hash)
+		p.Lanes[hookentries.HashOf(address)] = l
+		s.noteLaneLocked(a.id, l.Number, address)
 	}
 }

@@ -6,16 +6,16 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/show"
 	"reverb/internal/spoolfolder"
 )
 
 const (
-	// maxEntry bounds an event in the file, and recordSize is about the size of a record. Larger:
-	// damage costs more. Smaller: large client events are not kept; more headers.
-	maxEntry   = spoolfolder.MaxRecord / 2
-	recordSize = 64 << 10
+	// maxEntry bounds an event in the file. Larger: damage costs more. Smaller: large client events
+	// are not kept.
+	maxEntry = spoolfolder.MaxRecord / 2
 	// startGrace is how much longer than their grace clients may take to come back after a start.
 	// Larger: what has gone with the old process is told later. Smaller: clients that reconnect
 	// slowly are told as gone and as back.
@@ -38,45 +38,60 @@ type spool struct {
 	once   sync.Once
 	ending chan struct{} // closed by closeSpool
 	done   chan struct{} // closed when run has ended
+	fresh  bool          // the file is another process's, and is written anew
 
-	fold fold // owned by run once it runs
+	fold hookentries.Fold // owned by run once it runs
 }
 
 // Keep keeps in a folder, which is made if it is missing, what is not delivered and what is there,
 // and makes the Sender know what another process has left in it. It is called at once after New,
 // and without an Outbox. With an empty name it does nothing. The error is one line with the
-// variable.
-func (s *Sender) Keep(dir string) (err error) {
+// variable. A process that succeeds another one judges the folder now, and opens it with Settle,
+// which has to follow in any case.
+func (s *Sender) Keep(dir string, succeeds bool) (err error) {
+	if succeeds {
+		s.heir = &heir{dir: dir, fold: hookentries.NewFold()}
+	}
 	if dir == "" {
 		return nil
 	}
-	p := &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
-		done: make(chan struct{}), fold: newFold()}
+	if succeeds {
+		if _, used, err := s.Look(dir); !used {
+			return err
+		}
+		return nil
+	}
+	p := newSpool()
 	f := &p.fold
-	if p.log, err = spoolfolder.Open(dir, s.QueueBytes, s.Log, s.After, f.add); err != nil {
+	if p.log, err = spoolfolder.Open(dir, s.QueueBytes, s.Log, s.After, f.Add); err != nil {
 		return err
 	}
-	s.spool, s.started, s.past, s.lanes = p, s.Now(), f.past(), f.last
-	p.log.Dropped.Add(int64(f.bad))
+	s.spool = p
+	s.inherit(f)
+	p.log.Dropped.Add(int64(f.Bad))
+	go p.run(s)
+	return nil
+}
+
+func newSpool() *spool {
+	return &spool{wake: make(chan struct{}, 1), ending: make(chan struct{}),
+		done: make(chan struct{}), fold: hookentries.NewFold()}
+}
+
+// inherit makes the Sender know what another process has left.
+func (s *Sender) inherit(f *hookentries.Fold) {
+	s.started, s.past, s.lanes = s.Now(), f.Past(), f.Last
 	if len(s.past) > 0 {
 		s.workers.Go(s.forget)
 	}
-	go p.run(s)
-	return nil
 }
 
 // Look says in words what is in a folder for Keep, and changes nothing there. The error is that of
 // Keep. used says that a process has the folder; there is also an error then, for other processes.
 func (s *Sender) Look(dir string) (kept string, used bool, err error) {
-	f := newFold()
-	size, used, err := spoolfolder.Look(dir, s.QueueBytes, f.add)
-	events, there := 0, 0
-	for _, l := range f.lanes {
-		events += len(l.items) - l.dead
-	}
-	for _, of := range f.apps {
-		there += len(of)
-	}
+	f := hookentries.NewFold()
+	size, used, err := spoolfolder.Look(dir, s.QueueBytes, f.Add)
+	events, there := f.Count()
 	return fmt.Sprintf("%d events that were not delivered and %d channels and members that were "+
 		"there, in %s", events, there, size), used, err
 }
@@ -103,22 +118,16 @@ const (
 // note is what the spool has to keep. Those of one change are made under one lock of the Sender, so
 // that they get into one record.
 type note struct {
-	kind   byte   // of an entry, or one of the above
-	app    string // of entryCame and entryGone
-	wants  *App   // of noteWants
-	lane   uint64
-	hash   [hashSize]byte // of entryLane
-	place  string         // of entryLane
-	number uint64         // of the event, or of the last one
-	at     time.Time
-	event  Event
-	batch  batch         // of entryBatch
-	done   chan struct{} // closed when the disk has the note, or cannot take it
+	hookentries.Entry               // Kind may be one of the above
+	wants             *App          // of noteWants
+	done              chan struct{} // closed when the disk has the note, or cannot take it
 }
 
-// noteLocked hands a note to the spool. Without one it does nothing.
-func (s *Sender) noteLocked(n note) {
-	if s.spool == nil {
+// noteLocked hands a note that is an entry to the spool. Without one it does nothing.
+func (s *Sender) noteLocked(e hookentries.Entry) { s.noteAllLocked(note{Entry: e}) }
+
+func (s *Sender) noteAllLocked(n note) {
+	if s.spool == nil || s.given {
 		return
 	}
 	s.notes = append(s.notes, n)
@@ -130,28 +139,31 @@ func (s *Sender) noteLocked(n note) {
 
 // notePresence notes that a channel or a member has come or gone, if anybody is told of either.
 func (s *Sender) notePresence(set *settings, e *Event) {
-	if s.spool == nil || s.closed || !e.Kind.isTransition() {
+	if s.spool == nil || s.closed || !e.Kind.IsTransition() {
 		return
 	}
-	if set.hears(e.Kind.pair(), e.Channel) {
-		n := note{kind: entryCame, app: set.ID, event: *e}
-		if e.Kind.leaving() == e.Kind {
-			n.kind = entryGone
+	if set.hears(e.Kind.Pair(), e.Channel) {
+		n := hookentries.Entry{Kind: hookentries.EntryCame, App: set.ID, Event: *e}
+		if e.Kind.Leaving() == e.Kind {
+			n.Kind = hookentries.EntryGone
 		}
 		s.noteLocked(n)
 	}
 }
 
 // begin notes that a batch is about to be sent for the first time, and waits until the disk has
-// that, and all of the batch. So a receiver gets nothing that a crash could make the server forget.
-func (s *Sender) begin(q *queue, b batch) {
+// that, and all of the batch. So a receiver gets nothing that a crash could make the server forget,
+// nor an upgrade.
+func (s *Sender) begin(q *queue, b hookentries.Batch) {
+	n := note{Entry: hookentries.Entry{Kind: hookentries.EntryBatch, Lane: q.lane, Batch: b},
+		done: make(chan struct{})}
+	s.mu.Lock()
+	q.begun = b
+	s.noteAllLocked(n)
+	s.mu.Unlock()
 	if s.spool == nil {
 		return
 	}
-	n := note{kind: entryBatch, lane: q.lane, batch: b, done: make(chan struct{})}
-	s.mu.Lock()
-	s.noteLocked(n)
-	s.mu.Unlock()
 	select {
 	case <-n.done:
 	case <-s.After(longestSync):
@@ -184,6 +196,9 @@ func (s *Sender) holdLocked() {
 func (p *spool) run(s *Sender) {
 	defer close(p.done)
 	defer p.log.Close()
+	if p.fresh {
+		p.log.Rewrite(p.fold.Records())
+	}
 	for ending := false; !ending; {
 		stale := false
 		select {
@@ -199,7 +214,7 @@ func (p *spool) run(s *Sender) {
 		s.mu.Unlock()
 		p.keep(notes)
 		if stale {
-			p.log.Rewrite(p.fold.records())
+			p.log.Rewrite(p.fold.Records())
 		}
 	}
 }
@@ -224,40 +239,38 @@ func (p *spool) keep(notes []note) {
 			p.log.Dropped.Add(1)
 			return
 		}
-		if len(record) > recordSize && begins {
+		if len(record) > hookentries.RecordSize && begins {
 			p.log.Append(record)
 			record = record[:0]
 		}
 		from := len(record)
-		record = appendEntry(record, kind, body)
-		p.fold.apply(kind, body, record[from:])
+		record = hookentries.AppendEntry(record, kind, body)
+		p.fold.Apply(kind, body, record[from:])
 	}
 	forget := func(app, key string) {
 		body = append(recordlog.AppendField(body[:0], app), key...)
-		add(entryGone, true)
+		add(hookentries.EntryGone, true)
 	}
 	for i := range notes {
 		n := &notes[i]
-		switch n.kind {
+		switch n.Kind {
 		case noteWants:
-			for key := range p.fold.apps[n.wants.id] {
-				if e, ok := leavingOf(key); !ok || !n.wants.hears(e.Kind.pair(), e.Channel) {
+			for key, e := range p.fold.There(n.wants.id) {
+				if e == nil || !n.wants.hears(e.Kind.Pair(), e.Channel) {
 					forget(n.wants.id, key)
 				}
 			}
 		case noteForget:
-			for key := range p.fold.apps[n.app] {
-				forget(n.app, key)
+			for key := range p.fold.There(n.App) {
+				forget(n.App, key)
 			}
-			for no, l := range p.fold.lanes {
-				if l.app == n.app {
-					body = binary.AppendUvarint(body[:0], no)
-					add(entryEnded, true)
-				}
+			for no := range p.fold.Lanes(n.App) {
+				body = binary.AppendUvarint(body[:0], no)
+				add(hookentries.EntryEnded, true)
 			}
 		default:
-			body = n.appendBody(body[:0])
-			add(n.kind, n.begins())
+			body = n.AppendBody(body[:0])
+			add(n.Kind, n.begins())
 		}
 	}
 	if len(record) > 0 {
@@ -273,24 +286,8 @@ func (p *spool) keep(notes []note) {
 // begins says whether a change begins with n: what is told of a transition is behind entryCame or
 // entryGone, and so is what it costs others.
 func (n *note) begins() bool {
-	return n.kind != entryLost && (n.kind != entryPut || !n.event.Kind.isTransition())
-}
-
-// appendBody appends the body of the entry that n is.
-func (n *note) appendBody(b []byte) []byte {
-	switch n.kind {
-	case entryCame, entryGone:
-		return appendPresence(b, n.app, &n.event)
-	case entryLane:
-		b = recordlog.AppendField(binary.AppendUvarint(b, n.lane), n.app)
-		return recordlog.AppendField(append(b, n.hash[:]...), n.place)
-	case entryPut:
-		return appendPut(b, n.lane, n.number, n.at, &n.event)
-	case entryBatch:
-		return appendBatch(b, n.lane, &n.batch)
-	}
-	// done, lost, ended
-	return binary.AppendUvarint(binary.AppendUvarint(b, n.lane), n.number)
+	return n.Kind != hookentries.EntryLost &&
+		(n.Kind != hookentries.EntryPut || !n.Event.Kind.IsTransition())
 }
 
 // --- After a start ---
@@ -305,38 +302,47 @@ func (s *Sender) forget() {
 	s.mu.Lock()
 	dropped := int64(0)
 	for id, p := range s.past {
-		s.noteLocked(note{kind: noteForget, app: id})
-		for _, l := range p.lanes {
-			dropped += int64(len(l.items))
+		s.noteLocked(hookentries.Entry{Kind: noteForget, App: id})
+		for _, l := range p.Lanes {
+			dropped += int64(len(l.Items))
 		}
-		dropped += int64(len(p.there))
+		dropped += int64(len(p.There))
 	}
 	s.past = nil
 	s.mu.Unlock()
 	if dropped > 0 {
-		s.spool.log.Dropped.Add(dropped)
-		s.Log.Warn("webhooks in the spool were dropped: their apps have none any more", "records",
-			dropped)
+		s.dropped(dropped)
+		s.Log.Warn(leftBehind+"their apps have none any more", "records", dropped)
+	}
+}
+
+// leftBehind begins a line of the log.
+const leftBehind = "webhooks of the process before this one were dropped: "
+
+// dropped counts what another process has left and nobody is told of.
+func (s *Sender) dropped(n int64) {
+	if s.spool != nil {
+		s.spool.log.Dropped.Add(n)
 	}
 }
 
 // openLaneLocked gives a queue its lane: that of another process, with what waits there, or a new
 // one. The caller has put q into the app's queues.
 func (s *Sender) openLaneLocked(q *queue, address string) {
-	if s.spool == nil || s.closed {
+	if s.closed {
 		return
 	}
-	hash := hashOf(address)
-	if p := s.past[q.app.id]; p != nil && p.lanes[hash] != nil {
-		l := p.lanes[hash]
-		delete(p.lanes, hash)
-		q.lane, q.number, q.again = l.number, l.last, l.batch
-		for _, it := range l.items {
+	hash := hookentries.HashOf(address)
+	if p := s.past[q.app.id]; p != nil && p.Lanes[hash] != nil {
+		l := p.Lanes[hash]
+		delete(p.Lanes, hash)
+		q.lane, q.number, q.begun = l.Number, l.Last, l.Batch
+		for _, it := range l.Items {
 			of := thingOf(&it.Event)
-			if it.number <= l.batch.last { // that batch may have arrived, and stays as it is
+			if it.Number <= l.Batch.Last { // that batch may have arrived, and stays as it is
 				of = thing{}
 			}
-			s.pushLocked(q, it, of)
+			s.pushLocked(q, item{it, costOf(&it.Event)}, of)
 		}
 		return
 	}
@@ -347,42 +353,42 @@ func (s *Sender) openLaneLocked(q *queue, address string) {
 
 // noteLaneLocked notes whose lane that with a number is from now on.
 func (s *Sender) noteLaneLocked(app string, number uint64, address string) {
-	s.noteLocked(note{kind: entryLane, app: app, lane: number, hash: hashOf(address),
-		place: placeOf(address)})
+	s.noteLocked(hookentries.Entry{Kind: hookentries.EntryLane, App: app, Lane: number,
+		Hash: hookentries.HashOf(address), Place: placeOf(address)})
 }
 
 // returnLocked is called when an app was configured. What was there at the end of another process
 // has gone with it, and is told if it is not back soon. said writes what is lost into the log.
 func (s *Sender) returnLocked(a *App, set *settings) (said []func()) {
-	if s.spool == nil || s.closed {
+	if s.closed {
 		return nil
 	}
 	p := s.past[a.id]
 	if p != nil && len(set.Hooks) == 0 { // an app gets its hooks after it is made; see forget
 		return nil
 	}
-	s.noteLocked(note{kind: noteWants, wants: a})
+	s.noteAllLocked(note{Entry: hookentries.Entry{Kind: noteWants}, wants: a})
 	if p == nil {
 		return nil
 	}
 	delete(s.past, a.id)
-	for _, l := range p.lanes { // of URLs that are configured no more
-		n := len(l.items)
-		a.tallyLocked(l.place).Lose(int(unconfigured), n)
-		s.spool.log.Dropped.Add(int64(n))
-		s.noteLocked(note{kind: entryEnded, lane: l.number})
+	for _, l := range p.Lanes { // of URLs that are configured no more
+		n := len(l.Items)
+		a.tallyLocked(l.Place).Lose(int(unconfigured), n)
+		s.dropped(int64(n))
+		s.noteLocked(hookentries.Entry{Kind: hookentries.EntryEnded, Lane: l.Number})
 		if n > 0 {
 			said = append(said, func() {
-				s.Log.Warn("webhooks in the spool were dropped: their URL is configured no more; "+
+				s.Log.Warn(leftBehind+"their URL is configured no more; "+
 					"the receiver's idea of who is where may be wrong", "app", show.Text(a.id),
-					"to", show.Text(l.place), "events", n)
+					"to", show.Text(l.Place), "events", n)
 			})
 		}
 	}
 	due := s.started.Add(set.Grace + startGrace)
-	for _, e := range p.there {
-		if !a.hears(e.Kind.pair(), e.Channel) { // noteWants forgets it
-			s.spool.log.Dropped.Add(1)
+	for _, e := range p.There {
+		if !a.hears(e.Kind.Pair(), e.Channel) { // noteWants forgets it
+			s.dropped(1)
 			continue
 		}
 		a.awaitLocked(&a.missing, &e, due)

@@ -16,6 +16,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/pairs"
 	"reverb/internal/lib/recordlog"
 )
@@ -70,7 +71,7 @@ func (d *disk) run(change func(*Options), do func(*stage)) {
 			change(o)
 		}
 	}, func(s *stage) {
-		if err := s.Keep(d.dir); err != nil {
+		if err := s.Keep(d.dir, false); err != nil {
 			d.t.Fatal(err)
 		}
 		do(s)
@@ -98,15 +99,15 @@ func checkFold(t testing.TB, s *Sender) {
 		return
 	}
 	f := &s.spool.fold
-	for id, p := range f.past() {
+	for id, p := range f.Past() {
 		if s.past[id] != nil {
 			continue
 		}
-		for _, l := range p.lanes {
+		for _, l := range p.Lanes {
 			var q *queue
 			for a := range allApps(s) {
 				for _, x := range a.queues {
-					if a.id == id && x.lane == l.number {
+					if a.id == id && x.lane == l.Number {
 						q = x
 					}
 				}
@@ -126,8 +127,8 @@ func checkFold(t testing.TB, s *Sender) {
 			}
 			slices.Sort(waiting) // by number
 			want = append(want, waiting...)
-			for i := range l.items {
-				got = append(got, describe(&l.items[i]))
+			for i := range l.Items {
+				got = append(got, describe(&item{l.Items[i], 0}))
 			}
 			if !slices.Equal(got, want) {
 				t.Errorf("the spool has %q, want %q", got, want)
@@ -135,12 +136,12 @@ func checkFold(t testing.TB, s *Sender) {
 		}
 	}
 	// What the spool says survives a rewriting.
-	again := newFold()
-	for r := range f.records() {
-		again.add(r)
+	again := hookentries.NewFold()
+	for r := range f.Records() {
+		again.Add(r)
 	}
-	if got, want := dump(&again), dump(f); got != want || again.bad+f.bad > 0 {
-		t.Errorf("rewritten: %s, want %s; %d and %d entries are bad", got, want, again.bad, f.bad)
+	if got, want := dump(&again), dump(f); got != want || again.Bad+f.Bad > 0 {
+		t.Errorf("rewritten: %s, want %s; %d and %d entries are bad", got, want, again.Bad, f.Bad)
 	}
 }
 
@@ -154,24 +155,27 @@ func allApps(s *Sender) map[*App]bool {
 }
 
 func describe(it *item) string {
-	return fmt.Sprintf("%08d %v %v %s %s %s %v %d %d", it.number, it.Kind, it.Channel, it.User,
-		it.Event.Event, it.Data, it.Socket, it.Count, it.at.UnixMilli())
+	return fmt.Sprintf("%08d %v %v %s %s %s %v %d %d", it.Number, it.Kind, it.Channel, it.User,
+		it.Event.Event, it.Data, it.Socket, it.Count, it.At.UnixMilli())
 }
 
-func dump(f *fold) string {
+// dump has all that a fold says, in an order that is always the same.
+func dump(f *hookentries.Fold) string {
 	var b strings.Builder
-	for _, no := range slices.Sorted(maps.Keys(f.lanes)) {
-		l := f.lanes[no]
-		fmt.Fprintf(&b, "lane %d %q %x %+v:", no, l.app, l.hash, l.batch)
-		for _, e := range l.items {
-			if e.bytes != nil {
-				fmt.Fprintf(&b, " %d %q", e.number, e.bytes)
+	past := f.Past()
+	for _, app := range slices.Sorted(maps.Keys(past)) {
+		p := past[app]
+		fmt.Fprintf(&b, "app %q: %v\n", app, p.There)
+		for _, hash := range slices.SortedFunc(maps.Keys(p.Lanes), func(a, b [16]byte) int {
+			return bytes.Compare(a[:], b[:])
+		}) {
+			l := p.Lanes[hash]
+			fmt.Fprintf(&b, "lane %d %x %s %+v:", l.Number, hash, l.Place, l.Batch)
+			for i := range l.Items {
+				fmt.Fprintf(&b, " %s", describe(&item{l.Items[i], 0}))
 			}
+			b.WriteByte('\n')
 		}
-		b.WriteByte('\n')
-	}
-	for _, app := range slices.Sorted(maps.Keys(f.apps)) {
-		fmt.Fprintf(&b, "app %q: %q\n", app, slices.Sorted(maps.Keys(f.apps[app])))
 	}
 	return b.String()
 }
@@ -699,14 +703,14 @@ func TestSpoolUnconfigured(t *testing.T) {
 		}
 		s.pass(time.Minute)
 		s.want("channel_occupied a", "channel_occupied b", "channel_vacated b")
-		if log := s.log.String(); !strings.Contains(log, "webhooks in the spool were dropped: "+
-			"their apps have none any more\" records=2") {
+		if log := s.log.String(); !strings.Contains(log, "webhooks of the process before this one "+
+			"were dropped: their apps have none any more\" records=2") {
 			t.Error(log)
 		}
 		d.crash()
 	})
 	d.run(nil, func(s *stage) {
-		if len(s.past) != 1 || len(s.past["1"].there) != 0 { // a lane
+		if len(s.past) != 1 || len(s.past["1"].There) != 0 { // a lane
 			t.Errorf("%v", s.past)
 		}
 	})
@@ -741,7 +745,7 @@ func TestSpoolRewritten(t *testing.T) {
 		s.app(hook("http://h/"))
 		s.pass(time.Minute)
 		s.want("channel_vacated a")
-		s.spool.log.Rewrite(s.spool.fold.records())
+		s.spool.log.Rewrite(s.spool.fold.Records())
 	})
 }
 
@@ -750,11 +754,12 @@ func TestSpoolRefused(t *testing.T) {
 	d := newDisk(t)
 	d.run(nil, func(s *stage) {
 		other := New(s.Options)
-		if err := other.Keep(d.dir); err == nil || err.Error() != "REVERB_WEBHOOK_SPOOL: "+d.dir+
-			": another process uses it; each server needs a folder of its own" {
+		if err := other.Keep(d.dir, false); err == nil || err.Error() !=
+			"REVERB_WEBHOOK_SPOOL: "+d.dir+
+				": another process uses it; each server needs a folder of its own" {
 			t.Error(err)
 		}
-		if err := other.Keep(""); err != nil || other.SpoolFigures() != nil {
+		if err := other.Keep("", false); err != nil || other.SpoolFigures() != nil {
 			t.Error(err, other.SpoolFigures())
 		}
 	})
@@ -1004,8 +1009,8 @@ func TestSpoolUndone(t *testing.T) {
 			hang(s)
 			synctest.Wait()
 			s.want("channel_occupied aa")
-			if f := s.spool.fold.lanes[1]; len(f.items)-f.dead != 9 {
-				t.Errorf("%d items", len(f.items)-f.dead)
+			if n, _ := s.spool.fold.Count(); n != 9 {
+				t.Errorf("%d items", n)
 			}
 			d.crash()
 		})
@@ -1024,54 +1029,16 @@ func TestSpoolUndone(t *testing.T) {
 	})
 }
 
-// --- Entries ---
-
-// Whatever a record says, reading it does not fail, and what was read is the same after a
-// rewriting.
-func FuzzFold(f *testing.F) {
-	at := time.UnixMilli(1_795_709_778_123)
-	some := clientEvent("private-x", "client-x")
-	lane := recordlog.AppendField([]byte{1}, "app")
-	lane = append(lane, bytes.Repeat([]byte{7}, hashSize)...)
-	record := appendEntry(nil, entryLane, lane)
-	record = appendEntry(record, entryCame, appendPresence(nil, "app", &Event{Kind: MemberAdded,
-		Channel: name("presence-x"), User: "7"}))
-	record = appendEntry(record, entryPut, appendPut(nil, 1, 1, at, &some))
-	record = appendEntry(record, entryPut, appendPut(nil, 1, 2, at, &some))
-	record = appendEntry(record, entryPut, appendPut(nil, 1, 5, at, &some))
-	record = appendEntry(record, entryBatch, appendBatch(nil, 1, &batch{"id", 5, 2}))
-	f.Add(record)
-	f.Add(appendEntry(bytes.Clone(record), entryDone, []byte{1, 1}))
-	f.Add(appendEntry(bytes.Clone(record), entryLost, []byte{1, 2}))
-	f.Add(appendEntry(bytes.Clone(record), entryEnded, []byte{1}))
-	f.Add(appendEntry(bytes.Clone(record), 99, nil))
-	f.Fuzz(func(t *testing.T, b []byte) {
-		f, again := newFold(), newFold()
-		f.add(b)
-		for r := range f.records() {
-			again.add(r)
-		}
-		if got, want := dump(&again), dump(&f); got != want {
-			t.Errorf("got %s, want %s", got, want)
-		}
-		for _, p := range f.past() {
-			for _, l := range p.lanes {
-				for i, it := range l.items {
-					if it.number > l.last || i > 0 && it.number <= l.items[i-1].number {
-						t.Errorf("%d after %d", it.number, l.items[max(i, 1)-1].number)
-					}
-				}
-			}
-		}
-	})
-}
+// --- Sizes ---
 
 // The sizes fit together: what belongs together fits into one record.
 func TestSpoolSizes(t *testing.T) {
 	const hooks = 16 // see the room hooks
-	large := appendPut(nil, 1<<60, 1<<60, time.Now(), &Event{Kind: MemberAdded,
-		Channel: name(strings.Repeat("c", 200)), User: strings.Repeat("u", 1000)})
-	if n := recordSize + maxEntry + (hooks+1)*len(large); n > 2*maxEntry {
+	put := hookentries.Entry{Kind: hookentries.EntryPut, Lane: 1 << 60, Number: 1 << 60,
+		At: time.Now(), Event: Event{Kind: MemberAdded, Channel: name(strings.Repeat("c", 200)),
+			User: strings.Repeat("u", 1000)}}
+	large := put.AppendBody(nil)
+	if n := hookentries.RecordSize + maxEntry + (hooks+1)*len(large); n > 2*maxEntry {
 		t.Error(n)
 	}
 }

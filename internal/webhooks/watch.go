@@ -14,7 +14,7 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 		kind = MemberAdded
 	}
 	if gone {
-		kind = kind.reverse()
+		kind = kind.Reverse()
 	}
 	if !a.cares(kind, channel) {
 		return
@@ -26,6 +26,21 @@ func (a *App) Changed(channel, user string, gone, vanished bool) {
 		a.tellGone(e, a.set.Load().Grace)
 	default:
 		a.tell(e)
+	}
+}
+
+// Restored tells that a channel or, with a user, a member of it was there already in the process
+// before this one. It is told to nobody.
+func (a *App) Restored(channel, user string) {
+	kind := ChannelVacated
+	if user != "" {
+		kind = MemberRemoved
+	}
+	if !a.cares(kind, channel) {
+		return
+	}
+	if name, err := protocol.ParseName(channel); err == nil {
+		a.sender.restored(a, Event{Kind: kind, Channel: name, User: user})
 	}
 }
 
@@ -59,11 +74,11 @@ func (a *App) cares(kind Kind, channel string) bool {
 	if a == nil {
 		return false
 	}
-	if kind.isTransition() && a.absences.Load() > 0 {
+	if kind.IsTransition() && a.absences.Load() > 0 {
 		return true
 	}
 	for _, h := range a.set.Load().Hooks {
-		if h.Kinds&kind.pair() != 0 && h.covers(channel) {
+		if h.Kinds&kind.Pair() != 0 && h.covers(channel) {
 			return true
 		}
 	}

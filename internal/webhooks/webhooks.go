@@ -74,6 +74,15 @@
 // costs memory: up to as much again as what waits, and a text for each channel and member that is
 // there.
 //
+// # Upgrade
+//
+// A process can give all that waits to its successor, with or without a spool: the events, the
+// batches under way with their IDs, the absences with what is left of their grace, and the figures.
+// Nothing is told in between, and nothing is told as gone or as back that only has another process.
+// A batch that was under way comes again with its ID, since it may have arrived. The successor has
+// the spool once the process before it has let go of the folder, and writes there all that is so;
+// until then it counts as a slow disk, and a crash finds what the process before it has left.
+//
 // # What is trusted
 //
 // The operator, who has written the URLs; not the receivers, and not DNS: package outbound judges.
@@ -86,15 +95,15 @@
 //	settings.go  what an app is told, and what becomes of what waits for URLs that go
 //	figures.go   what has become of the events
 //	watch.go     what the program sees
-//	form.go      events and bodies
+//	form.go      bodies
 //	grace.go     what is told only if it does not come back at once
 //	queue.go     what waits, and what is lost when there is no room
 //	worker.go    batches, attempts, pauses
 //	spool.go     what a crash or a stop would lose, and what a start makes of it
-//	fold.go      the same as bytes
 //	post.go      one attempt for a URL
 //	lanes.go     what waits in Redis, for all nodes of a cluster
 //	push.go      one attempt for a Queue
+//	handover.go  all that waits, for another process and from one
 package webhooks
 
 import (
@@ -109,6 +118,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/crowd"
 	"reverb/internal/lib/show"
 	"reverb/internal/lib/tallies"
@@ -204,6 +214,9 @@ type Sender struct {
 	mu      sync.Mutex
 	ending  bool // nothing waits for its grace any more
 	closed  bool
+	given   bool              // all is the successor's
+	heir    *heir             // what has come from a predecessor, until Settle; nil: there is none
+	apps    map[string]*App   // by ID
 	leavers map[*App]bool     // apps for which waitGone runs
 	absent  int               // events in leaving of all apps
 	events  int               // that wait or are under way
@@ -211,16 +224,18 @@ type Sender struct {
 	crowd   crowd.Crowd[*App] // of those of which something waits or is under way
 
 	// with a spool
-	held  bool             // see Hold
-	notes []note           // that the spool has not got yet
-	lanes uint64           // the number of the last one
-	past  map[string]*past // of other processes, by app, until an app is configured
+	held  bool   // see Hold
+	notes []note // that the spool has not got yet
+
+	// with a spool or a predecessor
+	lanes uint64                       // the number of the last one
+	past  map[string]*hookentries.Past // of other processes, by app, until an app is configured
 }
 
 // New makes a Sender without apps. Close ends it.
 func New(o Options) *Sender {
 	s := &Sender{Options: o, boot: fmt.Sprintf("%016x", o.Draw(1<<62)),
-		stopping: make(chan struct{}), leavers: map[*App]bool{},
+		stopping: make(chan struct{}), leavers: map[*App]bool{}, apps: map[string]*App{},
 		crowd: crowd.Crowd[*App]{Share: (*App).share, Place: (*App).crowded}}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
@@ -248,6 +263,8 @@ func (s *Sender) Close(ctx context.Context) (untold int) {
 	const dropped = "webhooks were dropped: the server stops; the receiver's idea of who is " +
 		"where may be wrong; "
 	switch {
+	case s.given:
+		return 0
 	case s.events == 0:
 	case s.spool == nil:
 		s.Log.Warn(dropped+"REVERB_WEBHOOK_SPOOL names a folder that keeps them for the next start",
@@ -303,6 +320,9 @@ func (s *Sender) App(account Account) *App {
 	}
 	a := &App{sender: s, id: account.ID, queues: map[string]*queue{},
 		tallies: newTallies(), sooner: make(chan struct{}, 1)}
+	s.mu.Lock()
+	s.apps[a.id] = a
+	s.mu.Unlock()
 	a.Configure(account)
 	return a
 }
@@ -334,7 +354,7 @@ func (a *App) tell(e Event) {
 		return
 	}
 	set := a.set.Load()
-	if e.Kind.isTransition() {
+	if e.Kind.IsTransition() {
 		a.tellTransition(set, &e)
 		return
 	}
@@ -368,7 +388,7 @@ func (a *App) tell(e Event) {
 func (a *App) tellTransition(set *settings, e *Event) {
 	heard := KindsOf(e.Kind)
 	if a.sender.spool != nil {
-		heard = e.Kind.pair() // it knows what is there
+		heard = e.Kind.Pair() // it knows what is there
 	}
 	if a.absences.Load() == 0 && !set.hears(heard, e.Channel) {
 		return // without the lock that all share
@@ -383,7 +403,7 @@ func (a *App) tellTransition(set *settings, e *Event) {
 // decidedElsewhere says that not this node decides whether there is an event, but the scripts that
 // change what the nodes of a cluster share.
 func (a *App) decidedElsewhere(kind Kind) bool {
-	return a.sender.Outbox != nil && kind.isTransition()
+	return a.sender.Outbox != nil && kind.IsTransition()
 }
 
 // spend says whether another client event may be told in this second.

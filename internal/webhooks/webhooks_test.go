@@ -20,10 +20,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"reverb/internal/hookevents"
 	"reverb/internal/lib/tallies"
 	"reverb/internal/posts"
 	"reverb/internal/protocol"
 	"reverb/internal/protocol/probe"
+)
+
+const (
+	kinds    = SubscriptionCount + 1
+	allKinds = Kinds(1<<kinds - 1)
 )
 
 // request is what a receiver has got.
@@ -728,10 +734,11 @@ func TestWants(t *testing.T) {
 			t.Errorf("told of a probe: %q", s.all(t)[before:])
 		}
 	})
-	if DefaultKinds.Has(ClientEvent) || DefaultKinds.Has(SubscriptionCount) ||
-		DefaultKinds != KindsOf(ChannelOccupied, ChannelVacated, MemberAdded, MemberRemoved,
+	if hookevents.DefaultKinds.Has(ClientEvent) || hookevents.DefaultKinds.Has(SubscriptionCount) ||
+		hookevents.DefaultKinds != KindsOf(ChannelOccupied, ChannelVacated, MemberAdded,
+			MemberRemoved,
 			CacheMiss) {
-		t.Error(DefaultKinds)
+		t.Error(hookevents.DefaultKinds)
 	}
 }
 
@@ -744,7 +751,7 @@ func TestNobodyPays(t *testing.T) {
 	}
 	play(t, nil, func(s *stage) {
 		h := hook("http://h/1")
-		h.Kinds = DefaultKinds
+		h.Kinds = hookevents.DefaultKinds
 		for _, a := range []*App{off, s.App(account("1")), s.App(account("2", h))} {
 			if n := testing.AllocsPerRun(100, func() {
 				a.tell(e)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"reverb/internal/hookentries"
 	"reverb/internal/lib/backoff"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
@@ -40,16 +41,15 @@ func (s *Sender) work(q *queue) {
 
 // nextBatch encodes the next batch: one that another process has begun, with its ID, or a new one.
 func (s *Sender) nextBatch(q *queue) (id string, events []byte, n int) {
-	again := q.again
-	if q.again = (batch{}); again.n > 0 && again.n <= len(q.taken) &&
-		q.taken[again.n-1].number == again.last {
-		if events, n = q.batch(q.taken[:again.n]); n == again.n {
-			return again.id, events, n
+	if again := q.begun; again.N > 0 && again.N <= len(q.taken) &&
+		q.taken[again.N-1].Number == again.Last {
+		if events, n = q.batch(q.taken[:again.N]); n == again.N {
+			return again.ID, events, n
 		}
 	}
 	events, n = q.batch(q.taken)
 	id = fmt.Sprintf("%s-%d", s.boot, s.batches.Add(1))
-	s.begin(q, batch{id: id, last: q.taken[n-1].number, n: n})
+	s.begin(q, hookentries.Batch{ID: id, Last: q.taken[n-1].Number, N: n})
 	return id, events, n
 }
 
@@ -65,7 +65,7 @@ func (s *Sender) fill(q *queue) bool {
 	}
 	for f := q.next(); f != nil && len(q.taken) < posts.MaxEvents; f = q.next() {
 		size += f.Head().cost - itemCost
-		if n := len(q.taken); n > 0 && n >= q.again.n && size > posts.MaxBody {
+		if n := len(q.taken); n > 0 && n >= q.begun.N && size > posts.MaxBody {
 			break
 		}
 		q.taken = append(q.taken, s.popLocked(q, f))
@@ -110,7 +110,9 @@ func (s *Sender) settle(q *queue, n int, why reason, ok bool) {
 	if !ok && why == stopped {
 		return
 	}
-	s.noteLocked(note{kind: entryDone, lane: q.lane, number: q.taken[n-1].number})
+	s.noteLocked(hookentries.Entry{Kind: hookentries.EntryDone, Lane: q.lane,
+		Number: q.taken[n-1].Number})
+	q.begun = hookentries.Batch{}
 	for i := range q.taken[:n] {
 		s.settleLocked(q.app, &q.taken[i])
 		if !ok {
@@ -133,8 +135,8 @@ func (s *Sender) deliver(q *queue, id string, events []byte, n int) (why reason,
 		stopping = nil // another node goes on: there is no last chance
 	}
 	for failures := 1; ; failures++ {
-		if q.held != nil && !q.held() {
-			return stopped, false // another node delivers the batch
+		if q.ctx.Err() != nil || q.held != nil && !q.held() {
+			return stopped, false // another process or node delivers the batch
 		}
 		a := s.attempt(q, id, events, n)
 		s.tellLoss(q)

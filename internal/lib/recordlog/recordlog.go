@@ -37,6 +37,11 @@
 // the file by one with these: a new file, fsync, rename, fsync of the folder. A crash leaves one of
 // the two.
 //
+// # Another process hands over
+//
+// A process whose predecessor has told it everything needs the folder, and nothing that is in it.
+// Succeed makes a Log for it, whose first Rewrite waits for the lock and replaces the file.
+//
 // # Looking
 //
 // Look reads what is in a folder without a change, also while a process uses the folder.
@@ -71,6 +76,10 @@ const (
 	// retryAfter is the pause after an error. Larger: a disk that has room again is noticed later.
 	// Smaller: a full disk is tried more often, each time with the whole state.
 	retryAfter = 30 * time.Second
+	// heirTries and heirPause are how often, and with which pauses, the log of Succeed opens the
+	// folder. Larger: what is told waits for longer in memory alone. Smaller: a predecessor that
+	// writes much counts as an error.
+	heirTries, heirPause = 100, 50 * time.Millisecond
 	// keptBuffer bounds the buffer that is used again. Larger: a burst costs memory for ever.
 	// Smaller: more allocations.
 	keptBuffer = 1 << 20
@@ -113,7 +122,7 @@ type Figures struct {
 type Log struct {
 	// constant
 	Options
-	folder *folder
+	folder *folder                      // nil: not open yet, see Succeed; the goroutine's own then
 	store  func(w *work) (int64, error) // writes it; returns the size of the file
 	wake   chan struct{}                // something in the next group has changed
 	stale  chan struct{}
@@ -142,11 +151,48 @@ func Open(dir string, o Options, each func(record []byte)) (*Log, Found, error) 
 	if err != nil {
 		return nil, found, fmt.Errorf("%s: %w", dir, err)
 	}
-	l := &Log{Options: o, folder: f, wake: make(chan struct{}, 1), stale: make(chan struct{}, 1),
-		done: make(chan struct{}), limit: minRewrite, figures: Figures{Bytes: size}}
-	l.store = f.store
+	l := newLog(o)
+	l.folder, l.store, l.figures.Bytes = f, f.store, size
 	go l.run()
 	return l, found, nil
+}
+
+// Succeed is Open for a process whose predecessor has the folder for some moments still. The caller
+// calls Rewrite before anything else. If the folder cannot be opened then, that is an error as one
+// of the disk, and the log tries again.
+func Succeed(dir string, o Options) *Log {
+	l := newLog(o)
+	l.store = func(w *work) (int64, error) {
+		if l.folder == nil {
+			f, err := l.open(dir)
+			if err != nil {
+				return 0, fmt.Errorf("%s: %w", dir, err)
+			}
+			l.folder = f
+		}
+		return l.folder.store(w)
+	}
+	go l.run()
+	return l
+}
+
+func newLog(o Options) *Log {
+	return &Log{Options: o, wake: make(chan struct{}, 1), stale: make(chan struct{}, 1),
+		done: make(chan struct{}), limit: minRewrite}
+}
+
+// open opens the folder when no other process has it, and reads nothing of it.
+func (l *Log) open(dir string) (f *folder, err error) {
+	for tries := 1; ; tries++ {
+		f, _, _, err = openFolder(dir, &l.Options, func([]byte) {})
+		l.mu.Lock()
+		closing := l.closing
+		l.mu.Unlock()
+		if !errors.Is(err, ErrLocked) || tries == heirTries || closing {
+			return f, err
+		}
+		<-l.After(heirPause)
+	}
 }
 
 // Append adds a record, of at least one byte, and copies it. It never waits for the disk.
@@ -248,7 +294,11 @@ func (l *Log) failLocked() {
 // run is the goroutine.
 func (l *Log) run() {
 	defer close(l.done)
-	defer l.folder.close()
+	defer func() {
+		if l.folder != nil {
+			l.folder.close()
+		}
+	}()
 	var retry <-chan time.Time
 	for closing := false; !closing; {
 		select {

@@ -3,8 +3,11 @@
 package tallies
 
 import (
+	"encoding/binary"
 	"sync/atomic"
 	"time"
+
+	"reverb/internal/lib/recordlog"
 )
 
 // Tallies has the counts of all places. Its methods need a lock of the caller.
@@ -68,6 +71,42 @@ func (t *Tallies) Figures(wait func(of *Tally, f *Figures)) (all []Figures) {
 		all = append(all, f)
 	}
 	return all
+}
+
+// State is what was counted, for SetState in another process.
+func (t *Tallies) State() (b []byte) {
+	for _, v := range t.all {
+		b = recordlog.AppendField(recordlog.AppendField(b, v.kind), v.to)
+		b = binary.AppendUvarint(b, uint64(v.delivered.Load()))
+		b = binary.AppendUvarint(b, uint64(v.retried.Load()))
+		b = binary.AppendUvarint(b, uint64(len(v.lost)))
+		for i := range v.lost {
+			b = binary.AppendUvarint(b, uint64(v.lost[i].Load()))
+		}
+	}
+	return b
+}
+
+// SetState adds what State has told. Of reasons that it does not know it counts nothing. ok is
+// false if b makes no sense.
+func (t *Tallies) SetState(b []byte) (ok bool) {
+	f := recordlog.Fields{B: b}
+	for len(f.B) > 0 {
+		kind, to := f.Text(), f.Text()
+		delivered, retried, reasons := f.Number(), f.Number(), f.Number()
+		if f.Bad || reasons > uint64(len(f.B)) {
+			return false
+		}
+		v := t.At(kind, to)
+		v.delivered.Add(int64(delivered))
+		v.retried.Add(int64(retried))
+		for i := range reasons {
+			if n := f.Number(); i < uint64(len(v.lost)) {
+				v.lost[i].Add(int64(n))
+			}
+		}
+	}
+	return !f.Bad
 }
 
 // Wait adds things that wait. Without since it is not known how long the oldest waits.

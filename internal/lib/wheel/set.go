@@ -2,6 +2,8 @@ package wheel
 
 import (
 	"container/heap"
+	"iter"
+	"sort"
 	"time"
 )
 
@@ -51,6 +53,19 @@ func (s *Set[V]) Put(group, name string, due time.Time, value V) (first bool) {
 	return x.place == 0
 }
 
+// All has all things with the times at which they are due, in the order of TakeFirst.
+func (s *Set[V]) All() iter.Seq2[time.Time, V] {
+	return func(yield func(time.Time, V) bool) {
+		all := append(inOrder[V](nil), s.due...)
+		sort.Sort(all)
+		for _, x := range all {
+			if !yield(x.due, x.value) {
+				return
+			}
+		}
+	}
+}
+
 // Due is when the first thing is due; false: there is none.
 func (s *Set[V]) Due() (time.Time, bool) {
 	if len(s.due) == 0 {
@@ -98,13 +113,8 @@ func (s *Set[V]) take(x *item[V]) (value V, ok bool) {
 // byTime is a heap, see container/heap.
 type byTime[V any] []*item[V]
 
-func (h byTime[V]) Len() int { return len(h) }
-func (h byTime[V]) Less(i, j int) bool {
-	if !h[i].due.Equal(h[j].due) {
-		return h[i].due.Before(h[j].due)
-	}
-	return h[i].number < h[j].number
-}
+func (h byTime[V]) Len() int           { return len(h) }
+func (h byTime[V]) Less(i, j int) bool { return h[i].before(h[j]) }
 func (h byTime[V]) Swap(i, j int) {
 	h[i], h[j] = h[j], h[i]
 	h[i].place, h[j].place = i, j
@@ -120,3 +130,17 @@ func (h *byTime[V]) Pop() any {
 	*h = (*h)[:last]
 	return x
 }
+
+func (x *item[V]) before(y *item[V]) bool {
+	if !x.due.Equal(y.due) {
+		return x.due.Before(y.due)
+	}
+	return x.number < y.number
+}
+
+// inOrder sorts items that are in a heap, too.
+type inOrder[V any] []*item[V]
+
+func (o inOrder[V]) Len() int           { return len(o) }
+func (o inOrder[V]) Less(i, j int) bool { return o[i].before(o[j]) }
+func (o inOrder[V]) Swap(i, j int)      { o[i], o[j] = o[j], o[i] }
