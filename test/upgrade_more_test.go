@@ -609,15 +609,18 @@ func TestUpgradeFewDescriptors(t *testing.T) {
 		t.Fatalf("--dry-run: exit code %d, %s", code, out)
 	}
 	s.upgrade(t)
-	time.Sleep(1500 * time.Millisecond) // of the drain
 	var gone, stay []*walker
-	for _, w := range all {
-		if w.ended.Load() {
-			gone = append(gone, w)
-		} else {
-			stay = append(stay, w)
+	s.within("the end of those that were told", func() bool {
+		gone, stay = nil, nil
+		for _, w := range all {
+			if w.ended.Load() {
+				gone = append(gone, w)
+			} else {
+				stay = append(stay, w)
+			}
 		}
-	}
+		return len(s.successors()) > 0 && s.logs(fmt.Sprintf(" told=%d ", len(gone)))
+	})
 	told(t, s, gone)
 	c.hear(s, slices.Concat(stay, bare))
 	unhurt(t, stay)
@@ -709,6 +712,13 @@ func cpuTime(t *testing.T, pid int) time.Duration {
 	user, _ := strconv.Atoi(f[11])
 	system, _ := strconv.Atoi(f[12])
 	return time.Duration(user+system) * 10 * time.Millisecond
+}
+
+// logs says whether the server has logged a text.
+func (s *server) logs(text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Contains(strings.Join(s.log, "\n"), text)
 }
 
 // --- Restarts ---

@@ -149,6 +149,7 @@ type numbered struct {
 // run reads until the connection ends.
 func (w *walker) run() {
 	defer w.ended.Store(true)
+	defer w.nc.Close()
 	for {
 		b := w.frame()
 		if b == nil {
