@@ -1236,9 +1236,10 @@ func (h *hub) endUser(a *app, user string) {
 // is being closed, or for which there is no descriptor, ends in the other process at once.
 func give(l *loop, to *handover.Batch) error {
 	unread := maps.Collect(l.holding.All)
+	flush := to.Flush
 	var h handover.Connection
 	for c := range openClients(l) {
-		fd, relayed, ok := l.relay.Pass(c.sock, c.out.Closed())
+		fd, relayed, ok := l.relay.Pass(c.sock, c.out.Closed(), flush)
 		if fd < 0 {
 			continue
 		}
@@ -1251,11 +1252,11 @@ func give(l *loop, to *handover.Batch) error {
 			h.Remote = c.Address()
 		}
 		err := to.Add(&h, fd)
-		if err = cmp.Or(err, l.relay.Sent(to.Flush, false)); err != nil {
+		if err = cmp.Or(err, l.relay.Sent(flush, false)); err != nil {
 			return err
 		}
 	}
-	return l.relay.Sent(to.Flush, true)
+	return l.relay.Sent(flush, true)
 }
 
 // describe tells h what c is. Only the loop calls it, while all loops stand still.

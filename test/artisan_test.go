@@ -44,7 +44,8 @@ func laravelApp(t *testing.T, files map[string]string, env ...string) (dir strin
 	for name, text := range files {
 		put(t, dir, name, text)
 	}
-	env = append(append(oneApp(), "REVERB_ENV_FILE="+filepath.Join(dir, ".env")), env...)
+	env = append(append(oneApp(), "REVERB_ENV_FILE="+filepath.Join(dir, ".env"),
+		"REVERB_RESTART=drain"), env...)
 	return dir, start(t, env...)
 }
 

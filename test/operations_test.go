@@ -162,7 +162,8 @@ func TestRestart(t *testing.T) {
 	dir := t.TempDir()
 	for _, where := range []string{"REVERB_CONTROL_SOCKET=" + filepath.Join(dir, "control"),
 		"XDG_RUNTIME_DIR=" + dir} {
-		env := append(oneApp(), where, "REVERB_SHUTDOWN_GRACE=1", "REVERB_ENV_FILE=/dev/null")
+		env := append(oneApp(), where, "REVERB_SHUTDOWN_GRACE=1", "REVERB_ENV_FILE=/dev/null",
+			"REVERB_RESTART=drain")
 		s := start(t, env...)
 		_, port, _ := net.SplitHostPort(s.addr)
 		c := subscriber(t, s.addr, "x")
@@ -207,7 +208,8 @@ func TestDrain(t *testing.T) {
 	const n, grace = 10_000, 4 * time.Second
 	for _, how := range []string{"SIGTERM", "restart"} {
 		env := append(oneApp(), "REVERB_SHUTDOWN_GRACE=4",
-			"REVERB_CONTROL_SOCKET="+filepath.Join(t.TempDir(), "c"), "REVERB_ENV_FILE=/dev/null")
+			"REVERB_CONTROL_SOCKET="+filepath.Join(t.TempDir(), "c"), "REVERB_ENV_FILE=/dev/null",
+			"REVERB_RESTART=drain")
 		s := start(t, env...)
 		conns := make([]net.Conn, n)
 		readers := make([]*bufio.Reader, n)

@@ -51,7 +51,7 @@ func as(uid uint32, tmp, name string, args ...string) *exec.Cmd {
 	cmd := exec.Command(name, args...)
 	cmd.Dir = "/"
 	cmd.Env = append(oneApp(), "TMPDIR="+tmp, "HOME="+tmp, "REVERB_ENV_FILE=/dev/null",
-		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SHUTDOWN_GRACE=0")
+		"REVERB_SERVER_HOST=127.0.0.1", "REVERB_SHUTDOWN_GRACE=0", "REVERB_RESTART=drain")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid},
 		Pdeathsig: syscall.SIGKILL}
 	return cmd

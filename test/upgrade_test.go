@@ -6,7 +6,6 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -15,7 +14,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -70,6 +68,7 @@ func (c *throng) walk(addr, room string, buffer int) *walker {
 	if c.secure != nil {
 		nc = tls.Client(nc, c.secure)
 	}
+	c.t.Cleanup(func() { nc.Close() })
 	w := &walker{of: c, nc: nc, in: bufio.NewReaderSize(nc, 2048), room: room}
 	io.WriteString(nc, "GET /app/app-key HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\n"+
 		"Connection: Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"+
@@ -150,6 +149,7 @@ type numbered struct {
 // run reads until the connection ends.
 func (w *walker) run() {
 	defer w.ended.Store(true)
+	defer w.nc.Close()
 	for {
 		b := w.frame()
 		if b == nil {
@@ -219,20 +219,7 @@ func publishNumbers(t testing.TB, addr string, rooms []string, gap time.Duration
 // installed copies the program into a folder of its own, as an operator has it, and starts it.
 func installed(t *testing.T, env ...string) *server {
 	t.Helper()
-	was := program
-	dir, err := os.MkdirTemp("/root", "reverb-upgrade-")
-	if err != nil {
-		t.Skip("the folders of the program may not be writable by others: ", err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	b, err := os.ReadFile(program)
-	if err != nil {
-		t.Fatal(err)
-	}
-	path := filepath.Join(dir, "reverb")
-	if err := os.WriteFile(path, b, 0o755); err != nil {
-		t.Fatal(err)
-	}
+	was, path := program, install(t)
 	program = path
 	defer func() { program = was }()
 	return start(t, env...)
@@ -372,11 +359,16 @@ func (s *server) successors() (pids []string) {
 // secureServer starts a server with TLS, which also listens without at plain.
 func secureServer(t *testing.T, env ...string) (s *server, secure *tls.Config, plain string) {
 	t.Helper()
+	return secureServerAs(t, `exec "$program" "$@"`, env...)
+}
+
+// secureServerAs is secureServer, by a script as for installedAs.
+func secureServerAs(t *testing.T, script string, env ...string) (s *server, secure *tls.Config,
+	plain string) {
+	t.Helper()
 	ca := newAuthority(t)
 	c := ca.issue("ws.test", -1, 90)
-	roots := x509.NewCertPool()
-	roots.AddCert(ca.cert)
-	s = installed(t, append(append(oneApp(), "REVERB_PLAIN_LISTEN=127.0.0.1:0",
+	s = installedAs(t, script, append(append(oneApp(), "REVERB_PLAIN_LISTEN=127.0.0.1:0",
 		"REVERB_TLS_CERT="+write(t, t.TempDir(), "both.pem", c.cert, c.key)), env...)...)
 	s.says("with=plain")
 	s.mu.Lock()
@@ -387,7 +379,7 @@ func secureServer(t *testing.T, env ...string) (s *server, secure *tls.Config, p
 			plain = rest[:strings.IndexAny(rest, "\" ")]
 		}
 	}
-	return s, &tls.Config{RootCAs: roots, ServerName: "ws.test"}, plain
+	return s, trusting(ca), plain
 }
 
 // TestUpgradeTLS upgrades a server with TLS connections three times: nobody is closed, every event

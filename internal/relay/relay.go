@@ -149,8 +149,10 @@ func (g *Relays) New(p *poll.Poller) *Relay {
 
 // Pass returns the descriptor that another process gets for a socket: the socket's own, or, if TLS
 // is over it, one end of a pair, which Sent closes here. ok is false if it cannot be passed on, or
-// if it is being closed; then fd is that of a socket that has ended, or -1.
-func (r *Relay) Pass(sock poll.Socket, closing bool) (fd int, relayed, ok bool) {
+// if it is being closed; then fd is that of a socket that has ended, or -1. Where descriptors are
+// short, Pass calls flush, as Sent does.
+func (r *Relay) Pass(sock poll.Socket, closing bool, flush func() error) (fd int, relayed,
+	ok bool) {
 	if closing {
 		return r.ended, false, false
 	}
@@ -163,6 +165,9 @@ func (r *Relay) Pass(sock poll.Socket, closing bool) (fd int, relayed, ok bool) 
 	ours, theirs, err := -1, -1, error(nil)
 	if own >= 0 {
 		ours, theirs, err = pair()
+		if err != nil && r.given < len(r.links) && r.Sent(flush, true) == nil {
+			ours, theirs, err = pair()
+		}
 	}
 	if ours < 0 || err != nil { // a stream, or no descriptors are left
 		r.passed.Told++

@@ -130,7 +130,7 @@ func (s *stage) connect(version uint16) *party {
 // give adds a connection to the relay, and passes the other end of its pair on.
 func (s *stage) give(p *party) {
 	s.t.Helper()
-	fd, relayed, ok := s.relay.Pass(p.sock, false)
+	fd, relayed, ok := s.relay.Pass(p.sock, false, nil)
 	if !relayed || !ok {
 		s.t.Fatal("no pair")
 	}
@@ -715,6 +715,49 @@ func TestStop(t *testing.T) {
 	}
 }
 
+// TestFewDescriptors passes a second socket when there are descriptors for one pair and a half: what
+// the first left open here for the successor is sent and closed.
+func TestFewDescriptors(t *testing.T) {
+	s := newStage(t)
+	first, second := s.connect(tls.VersionTLS13), s.connect(tls.VersionTLS13)
+	var was unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &was); err != nil {
+		t.Fatal(err)
+	}
+	few := was
+	few.Cur = 200
+	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &few); err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &was)
+	var taken []int
+	for fd, err := unix.Dup(0); err == nil; fd, err = unix.Dup(0) {
+		taken = append(taken, fd)
+	}
+	for i, fd := range taken {
+		if i < 3 {
+			unix.Close(fd)
+		} else {
+			defer unix.Close(fd)
+		}
+	}
+	sent := 0
+	flush := func() error { sent++; return nil }
+	if _, relayed, _ := s.relay.Pass(first.sock, false, flush); !relayed || sent != 0 {
+		t.Fatalf("the first: %v, %d flushes", relayed, sent)
+	}
+	if _, relayed, _ := s.relay.Pass(second.sock, false, flush); !relayed || sent != 1 {
+		t.Errorf("the second: %v, %d flushes", relayed, sent)
+	}
+	if _, relayed, _ := s.relay.Pass(second.sock, false, flush); relayed || sent != 2 {
+		t.Errorf("a third: %v, %d flushes", relayed, sent)
+	}
+	if got := s.relays.Given(); got.Relayed != 2 || got.Told != 1 {
+		t.Errorf("got %+v", got)
+	}
+	s.relay.End(false)
+}
+
 // TestNotEnded gives the pairs up: the connection is as before.
 func TestNotEnded(t *testing.T) {
 	s := newStage(t)
@@ -733,21 +776,21 @@ func TestNotEnded(t *testing.T) {
 	}
 	flush := func() error { sent++; return nil }
 	for range batch - 1 {
-		s.relay.Pass(p.sock, false)
+		s.relay.Pass(p.sock, false, nil)
 		s.relay.Sent(flush, false)
 	}
 	want(2*(batch-1), 0)
-	s.relay.Pass(p.sock, false)
+	s.relay.Pass(p.sock, false, nil)
 	s.relay.Sent(flush, false)
 	want(batch, 1)
-	s.relay.Pass(p.sock, false)
+	s.relay.Pass(p.sock, false, nil)
 	if err := s.relay.Sent(func() error { return io.EOF }, true); err != io.EOF {
 		t.Error(err)
 	}
 	want(batch+2, 1)
 	s.relay.Sent(flush, true)
 	want(batch+1, 2)
-	s.relay.Pass(p.sock, false)
+	s.relay.Pass(p.sock, false, nil)
 	s.relay.End(false)
 	want(-1, 2) // that of a connection that is not passed on
 	p.client.Write([]byte("hello"))
@@ -782,12 +825,12 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, relayed, ok := s.relay.Pass(without.sock, true); got < 0 || relayed || ok {
+	if got, relayed, ok := s.relay.Pass(without.sock, true, nil); got < 0 || relayed || ok {
 		t.Errorf("a connection that is being closed: got %d, %v, %v", got, relayed, ok)
 	} else if n, err := unix.Read(got, make([]byte, 9)); n != 0 || err != nil {
 		t.Errorf("its descriptor reads %d, %v", n, err)
 	}
-	if got, relayed, ok := s.relay.Pass(bare, false); got != fd || relayed || !ok {
+	if got, relayed, ok := s.relay.Pass(bare, false, nil); got != fd || relayed || !ok {
 		t.Errorf("a plain socket: got %d, %v, %v", got, relayed, ok)
 	}
 	before := descriptors(t)
@@ -830,7 +873,7 @@ func TestLeave(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, _, ok := s.relays.New(portable).Pass(stream, false); ok {
+	if _, _, ok := s.relays.New(portable).Pass(stream, false, nil); ok {
 		t.Error("a stream was passed on")
 	}
 	stream.Close(portable)
