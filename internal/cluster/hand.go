@@ -162,10 +162,8 @@ func (n *Node) take(v *legacy.Node, l Link, now time.Time) error {
 			return err
 		}
 	}
-	slices.SortFunc(n.lingering, func(a, b lingerer) int { return a.since.Compare(b.since) })
 	n.Counters.SetState(v.Counters)
-	n.log.Info("the session with Redis goes on", "version", version, "masters", masters, "node",
-		n.id)
+	n.log.Info("connected to Redis as before", "version", version, "masters", masters, "node", n.id)
 	return nil
 }
 
@@ -181,7 +179,11 @@ func (n *Node) takeTopic(v *legacy.Topic) error {
 	}
 	n.replica.Snapshot(t.Name, users, infos, "", 0)
 	if v.Members == 0 {
-		n.lingering = append(n.lingering, lingerer{t, n.now.Add(-v.Lingers)})
+		at, since := 0, n.now.Add(-v.Lingers)
+		for at < len(n.lingering) && !n.lingering[at].since.After(since) {
+			at++
+		}
+		n.lingering = slices.Insert(n.lingering, at, lingerer{t, since})
 	}
 	return nil
 }

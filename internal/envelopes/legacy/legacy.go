@@ -70,55 +70,55 @@ func flag(v bool) uint64 {
 	return 0
 }
 
-type writer []byte
-
-func (w *writer) numbers(all ...uint64) {
+func numbers(b []byte, all ...uint64) []byte {
 	for _, n := range all {
-		*w = binary.AppendUvarint(*w, n)
+		b = binary.AppendUvarint(b, n)
 	}
+	return b
 }
 
-func (w *writer) texts(all ...string) {
+func texts(b []byte, all ...string) []byte {
 	for _, s := range all {
-		*w = recordlog.AppendField(*w, s)
+		b = recordlog.AppendField(b, s)
 	}
+	return b
 }
 
-// list writes how many there are, and each.
-func list[T any](w *writer, all []T, each func(T)) {
-	w.numbers(uint64(len(all)))
-	for _, v := range all {
-		each(v)
-	}
-}
-
-// Append appends the bytes of n.
+// Append appends the bytes of n. A list begins with its length.
 func (n *Node) Append(b []byte) []byte {
-	w := (*writer)(&b)
-	number, text := func(v uint64) { w.numbers(v) }, func(s string) { w.texts(s) }
-	w.numbers(version)
-	w.texts(n.Prefix)
-	w.numbers(n.Process, n.Incarnation, n.Tokens, n.RedisTime, n.UpAtRedis, uint64(n.Age),
+	b = texts(numbers(b, version), n.Prefix)
+	b = numbers(b, n.Process, n.Incarnation, n.Tokens, n.RedisTime, n.UpAtRedis, uint64(n.Age),
 		flag(n.Strangers))
-	list(w, n.Counters, number)
-	list(w, n.Apps, text)
-	list(w, n.Peers, text)
-	list(w, n.Back, text)
-	list(w, n.Numbers, number)
-	*w = recordlog.AppendField(*w, n.Seen.Append(nil))
-	list(w, n.Recent, func(e Event) {
-		w.texts(e.Topic, e.Payload)
-		w.numbers(e.Except, e.Number, flag(e.Remember), uint64(e.Age))
-	})
-	list(w, n.Topics, func(t Topic) {
-		w.texts(t.Name)
-		w.numbers(flag(t.Cache), uint64(t.Members), uint64(t.Lingers), uint64(t.Total))
-		list(w, t.Users, func(u User) { w.texts(u.ID, u.Info) })
-		list(w, t.View, func(m *envelopes.Member) {
-			w.texts(m.User, m.Info)
-			w.numbers(uint64(m.Order))
-		})
-	})
+	for _, list := range [][]uint64{n.Counters, n.Numbers} {
+		b = numbers(numbers(b, uint64(len(list))), list...)
+	}
+	for _, list := range [][]string{n.Apps, n.Peers, n.Back} {
+		b = texts(numbers(b, uint64(len(list))), list...)
+	}
+	b = recordlog.AppendField(b, n.Seen.Append(nil))
+	b = numbers(b, uint64(len(n.Recent)))
+	for i := range n.Recent {
+		e := &n.Recent[i]
+		b = numbers(texts(b, e.Topic, e.Payload), e.Except, e.Number, flag(e.Remember),
+			uint64(e.Age))
+	}
+	b = numbers(b, uint64(len(n.Topics)))
+	for i := range n.Topics {
+		b = n.Topics[i].append(b)
+	}
+	return b
+}
+
+func (t *Topic) append(b []byte) []byte {
+	b = numbers(texts(b, t.Name), flag(t.Cache), uint64(t.Members), uint64(t.Lingers),
+		uint64(t.Total), uint64(len(t.Users)))
+	for i := range t.Users {
+		b = texts(b, t.Users[i].ID, t.Users[i].Info)
+	}
+	b = numbers(b, uint64(len(t.View)))
+	for _, m := range t.View {
+		b = numbers(texts(b, m.User, m.Info), uint64(m.Order))
+	}
 	return b
 }
 
@@ -133,14 +133,19 @@ func Set(names []string) map[string]bool {
 
 type reader struct{ recordlog.Fields }
 
-// all reads what list has written. Each part takes a byte at least.
-func all[T any](r *reader, each func() T) (found []T) {
+// numbers and texts read lists. Each part takes a byte at least.
+func (r *reader) numbers(most uint64) (all []uint64) {
 	for n := r.Number(); n > 0 && !r.Bad; n-- {
-		if v := each(); !r.Bad {
-			found = append(found, v)
-		}
+		all = append(all, r.within(most))
 	}
-	return found
+	return all
+}
+
+func (r *reader) texts() (all []string) {
+	for n := r.Number(); n > 0 && !r.Bad; n-- {
+		all = append(all, r.Text())
+	}
+	return all
 }
 
 // within reads a number up to a bound.
@@ -166,17 +171,18 @@ func Parse(b []byte) (n Node, err error) {
 	n.Process, n.Incarnation, n.Tokens = r.Number(), r.Number(), r.Number()
 	n.RedisTime, n.UpAtRedis = r.within(math.MaxInt64), r.within(math.MaxInt64)
 	n.Age, n.Strangers = r.age(), r.flag()
-	n.Counters = all(r, r.Number)
-	n.Apps, n.Peers, n.Back = all(r, r.Text), all(r, r.Text), all(r, r.Text)
-	n.Numbers = all(r, func() uint64 { return r.within(envelopes.MaxNumber) })
+	n.Counters, n.Numbers = r.numbers(math.MaxUint64), r.numbers(envelopes.MaxNumber)
+	n.Apps, n.Peers, n.Back = r.texts(), r.texts(), r.texts()
 	if !n.Seen.Parse(r.Bytes(r.Number())) {
 		r.Fail()
 	}
-	n.Recent = all(r, func() Event {
-		return Event{Topic: r.Text(), Payload: r.Text(), Except: r.Number(),
-			Number: r.within(envelopes.MaxNumber), Remember: r.flag(), Age: r.age()}
-	})
-	n.Topics = all(r, r.topic)
+	for left := r.Number(); left > 0 && !r.Bad; left-- {
+		n.Recent = append(n.Recent, Event{Topic: r.Text(), Payload: r.Text(), Except: r.Number(),
+			Number: r.within(envelopes.MaxNumber), Remember: r.flag(), Age: r.age()})
+	}
+	for left := r.Number(); left > 0 && !r.Bad; left-- {
+		n.Topics = append(n.Topics, r.topic())
+	}
 	if r.Bad || len(r.B) > 0 {
 		return Node{}, errSense
 	}
@@ -186,16 +192,16 @@ func Parse(b []byte) (n Node, err error) {
 func (r *reader) topic() Topic {
 	t := Topic{Name: r.Text(), Cache: r.flag(), Members: r.count(), Lingers: r.age(),
 		Total: r.count()}
-	t.Users = all(r, func() User {
+	for left := r.Number(); left > 0 && !r.Bad; left-- {
 		u := User{r.Text(), r.Text()}
 		r.judge(u.ID, u.Info)
-		return u
-	})
-	t.View = all(r, func() *envelopes.Member {
+		t.Users = append(t.Users, u)
+	}
+	for left := r.Number(); left > 0 && !r.Bad; left-- {
 		m := &envelopes.Member{User: r.Text(), Info: r.Text(), Order: r.count()}
 		r.judge(m.User, m.Info)
-		return m
-	})
+		t.View = append(t.View, m)
+	}
 	if t.Name == "" || len(t.Users) > t.Members {
 		r.Fail()
 	}
