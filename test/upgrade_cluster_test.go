@@ -60,10 +60,10 @@ func TestUpgradeClusterRefused(t *testing.T) {
 	}
 	s.within("an event", func() bool {
 		return publisher(s.addr).Trigger(w.room, "n", map[string]int{"N": 1}) == nil &&
-			w.heard.Load() == 1
+			w.heard.Load() > 0
 	})
 	r.cmd.Process.Signal(syscall.SIGSTOP)
-	refused("Redis does not answer")
+	refused("Redis ") // it does not answer, or is away already
 	r.cmd.Process.Signal(syscall.SIGCONT)
 	s.within("a pong", func() bool {
 		w.nc.Write(clientFrame([]byte(`{"event":"pusher:ping","data":{}}`), 1))
