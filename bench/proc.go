@@ -209,8 +209,15 @@ func (s *server) stop() {
 // buildReverb builds the server from the folder above.
 func buildReverb(dir string) (string, error) {
 	path := filepath.Join(dir, "reverb")
-	cmd := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2",
-		"-ldflags", "-s -w", "-o", path, ".")
+	args := []string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w"}
+	cold, err := os.ReadFile("../deploy/packaging/cold")
+	if err != nil {
+		return "", err
+	}
+	for _, of := range strings.Fields(string(cold)) { // as deploy/release does
+		args = append(args, "-gcflags="+of+"=-l")
+	}
+	cmd := exec.Command("go", append(args, "-o", path, ".")...)
 	cmd.Dir = ".."
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

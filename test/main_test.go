@@ -32,8 +32,7 @@ func TestMain(m *testing.M) {
 		os.Exit(1)
 	}
 	program, releases = filepath.Join(dir, "reverb"), dir
-	build := exec.Command("go", "build", "-trimpath", "-tags", "nethttpomithttp2",
-		"-ldflags", "-s -w", "-o", program, ".")
+	build := exec.Command("go", append(asReleased(), "-o", program, ".")...)
 	build.Dir, build.Env = "..", append(os.Environ(), "CGO_ENABLED=0")
 	if os.Getenv("REVERB_TEST_RACE") != "" { // a process that has seen a race ends with status 66
 		build = exec.Command("go", "build", "-race", "-o", program, ".")
@@ -46,6 +45,20 @@ func TestMain(m *testing.M) {
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// asReleased are the arguments of go that make the program as deploy/release makes it.
+func asReleased() []string {
+	args := []string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w"}
+	b, err := os.ReadFile("../deploy/packaging/cold")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	for _, of := range strings.Fields(string(b)) {
+		args = append(args, "-gcflags="+of+"=-l")
+	}
+	return args
 }
 
 // command is exec.Command for a process that the kernel ends when this process ends, however it
