@@ -93,7 +93,8 @@ func upgradeHooks(t *testing.T, spool bool) {
 		env = append(env, "REVERB_WEBHOOK_SPOOL="+filepath.Join(t.TempDir(), "spool"))
 	}
 	s := installed(t, env...)
-	n := &clusterNode{server: s, admin: "http://" + adminAddr(t, s), http: http.DefaultClient}
+	n := &clusterNode{server: s, admin: "http://" + adminAddr(t, s), http: &http.Client{
+		Transport: &http.Transport{DisableKeepAlives: true}}}
 	stays := n.open(t, "stays", "private-stays")
 	stays.subscribe("presence-stays", "stays", "{}")
 	stays.mustJoin(t, "presence-stays")
@@ -112,7 +113,15 @@ func upgradeHooks(t *testing.T, spool bool) {
 				return
 			case <-time.After(5 * time.Millisecond):
 			}
-			stays.send(fmt.Sprintf(`{"event":"client-%d","channel":"private-stays","data":"x"}`, said))
+			stays.send(fmt.Sprintf(`{"event":"client-%d","channel":"private-stays","data":"x"}`,
+				said))
+		}
+	})
+	t.Cleanup(func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.Failed() {
+			t.Log(strings.Join(s.log, "\n"))
 		}
 	})
 	counted := 0
@@ -163,15 +172,18 @@ func upgradeHooks(t *testing.T, spool bool) {
 // delivered is how many events the server has delivered.
 func delivered(n *clusterNode) (sum int) {
 	n.t.Helper()
-	resp, err := n.http.Get(n.admin + "/metrics")
-	if err != nil {
-		n.t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	b, err := io.ReadAll(resp.Body)
-	if err != nil {
-		n.t.Fatal(err)
-	}
+	var b []byte
+	eventually(n.t, 5*time.Second, func() string { // the process before may have the connection
+		resp, err := n.http.Get(n.admin + "/metrics")
+		if err == nil {
+			b, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		if err != nil {
+			return err.Error()
+		}
+		return ""
+	})
 	for line := range strings.Lines(string(b)) {
 		if strings.HasPrefix(line, "reverb_webhook_delivered_total{") {
 			f := strings.Fields(line)
