@@ -208,7 +208,8 @@ func runStart(ctx context.Context, c *config.Config,
 		return exitFail
 	}
 	if next := s.upgrades; next.Succeeded() {
-		*s = server{} // the memory of its connections
+		s.around.hooks.Close(context.Background()) // what is under way was cancelled
+		*s = server{}                              // the memory of its connections
 		return next.End(ctx)
 	}
 	log.Info("stopped")
@@ -922,7 +923,6 @@ func (s *server) leave() {
 	}
 	s.http.Close()
 	s.loops.running.Wait()
-	s.around.hooks.Close(context.Background()) // what is under way was cancelled
 }
 
 // takeOver takes what a predecessor has, if there is one.

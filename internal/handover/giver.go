@@ -224,9 +224,9 @@ func (v *Batch) Flush() error {
 	case <-v.giver.over:
 		return v.giver.end
 	}
-	v.giver.sharing.Lock()
+	v.giver.sharing.Lock() // also while another loop shares a slice, whose pieces follow its head
+	defer v.giver.sharing.Unlock()
 	v.giver.connections += len(v.fds)
-	v.giver.sharing.Unlock()
 	err := v.giver.push(kindBatch, v.b, v.fds...)
 	v.b, v.fds = v.b[:0], v.fds[:0]
 	return err

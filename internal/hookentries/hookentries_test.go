@@ -82,3 +82,31 @@ func FuzzFold(f *testing.F) {
 		}
 	})
 }
+
+// What is away comes back as it was, and nothing else is taken.
+func TestAway(t *testing.T) {
+	for _, a := range []Away{
+		{"app", hookevents.Event{Kind: hookevents.ChannelVacated, Channel: name("a")}, 0, false},
+		{"app", hookevents.Event{Kind: hookevents.MemberRemoved, Channel: name("presence-x"),
+			User: "7"}, 1234 * time.Millisecond, true},
+	} {
+		body := a.AppendBody(nil)
+		if got, ok := ReadAway(body); !ok || fmt.Sprint(got) != fmt.Sprint(a) {
+			t.Errorf("got %v, %v, want %v", got, ok, a)
+		}
+		for n := range body {
+			if got, ok := ReadAway(body[:n]); ok {
+				t.Errorf("%q is %v", body[:n], got)
+			}
+		}
+	}
+	late := Away{App: "app", Event: hookevents.Event{Kind: hookevents.ChannelVacated,
+		Channel: name("a")}, Left: -time.Second}
+	if got, ok := ReadAway(late.AppendBody(nil)); !ok || got.Left != 0 {
+		t.Errorf("%v, %v", got, ok)
+	}
+	late.Left = mostLeft + time.Millisecond
+	if got, ok := ReadAway(late.AppendBody(nil)); ok {
+		t.Errorf("a grace of %v", got.Left)
+	}
+}

@@ -667,3 +667,82 @@ func FuzzRead(f *testing.F) {
 		}
 	})
 }
+
+// A successor gets the folder when the process before it lets go, and replaces what is there.
+func TestSucceed(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	old, _, _ := open(t, dir, options())
+	old.Append([]byte("old"))
+	tries := make(chan struct{}, 1000)
+	o := options()
+	o.After = func(time.Duration) <-chan time.Time {
+		tries <- struct{}{}
+		return time.After(0)
+	}
+	l := Succeed(dir, o)
+	l.Rewrite(slices.Values([][]byte{[]byte("a"), []byte("b")}))
+	l.Append([]byte("c"))
+	done := make(chan struct{})
+	l.Await(done)
+	for range 10 {
+		<-tries
+	}
+	select {
+	case <-done:
+		t.Error("it has the folder of another")
+	default:
+	}
+	old.Append([]byte("last"))
+	old.Close()
+	<-done
+	l.Append([]byte("d"))
+	l.Close()
+	l, _, all := open(t, dir, options())
+	l.Close()
+	if !slices.Equal(all, []string{"a", "b", "c", "d"}) {
+		t.Errorf("%q", all)
+	}
+}
+
+// A folder that cannot be opened is a disk that fails, and nothing of it is lost. A Close does not
+// wait for the other process.
+func TestSucceedFails(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "spool")
+	old, _, _ := open(t, dir, options())
+	old.Append([]byte("old"))
+	retry, failed := make(chan time.Time), make(chan error, 10)
+	o := options()
+	o.After = func(d time.Duration) <-chan time.Time {
+		if d == retryAfter {
+			return retry
+		}
+		return time.After(0)
+	}
+	o.Changed = func(err error) { failed <- err }
+	l := Succeed(dir, o)
+	l.Rewrite(slices.Values([][]byte{[]byte("a")}))
+	if err := <-failed; !errors.Is(err, ErrLocked) {
+		t.Errorf("got %v", err)
+	}
+	l.Append([]byte("lost, and in the next rewriting"))
+	synced(l)
+	if f := l.Figures(); !f.Failing || f.Errors != 1 {
+		t.Errorf("%+v", f)
+	}
+	old.Close()
+	retry <- time.Time{}
+	<-l.Stale()
+	l.Rewrite(slices.Values([][]byte{[]byte("b")}))
+	if err := <-failed; err != nil {
+		t.Error(err)
+	}
+	other := Succeed(dir, options())
+	other.Rewrite(slices.Values([][]byte{[]byte("x")}))
+	other.Close()
+	l.Close()
+	l, _, all := open(t, dir, options())
+	l.Close()
+	if !slices.Equal(all, []string{"b"}) {
+		t.Errorf("%q", all)
+	}
+}

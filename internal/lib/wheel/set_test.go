@@ -68,8 +68,18 @@ func TestSet(t *testing.T) {
 				t.Fatalf("seed %d: %d things, want %d; %v, %v", seed, s.Len(), len(plain), due, ok)
 			}
 		}
+		var order []int
+		for due, value := range s.All() {
+			if order = append(order, value); len(order) > len(plain) || due.Before(begin) {
+				t.Fatalf("seed %d: All has %v", seed, order)
+			}
+		}
 		for len(plain) > 0 {
 			value, ok := s.TakeFirst()
+			if order[0] != value {
+				t.Fatalf("seed %d: All has %d, want %d", seed, order[0], value)
+			}
+			order = order[1:]
 			expect("TakeFirst", value, ok, first())
 		}
 		if _, ok := s.TakeFirst(); ok || s.all != nil || s.groups != nil || s.due != nil {
