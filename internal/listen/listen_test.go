@@ -354,7 +354,8 @@ func TestWaitEnds(t *testing.T) {
 	defer ln.Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go Serve(ln, func() Status { return Status{} }, func(chan<- error) {}, nil, ended, nil, talker{})
+	go Serve(ln, func() Status { return Status{} }, func(chan<- error) {}, nil, ended,
+		nil, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	now := time.Now()

@@ -715,8 +715,8 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestFewDescriptors passes a second socket when there are descriptors for one pair and a half: what
-// the first left open here for the successor is sent and closed.
+// TestFewDescriptors passes a second socket when there are descriptors for one pair and a half:
+// what the first left open here for the successor is sent and closed.
 func TestFewDescriptors(t *testing.T) {
 	s := newStage(t)
 	first, second := s.connect(tls.VersionTLS13), s.connect(tls.VersionTLS13)

@@ -57,8 +57,8 @@ func (r *Restarts) Ask(ctx context.Context, why string, refused chan<- error) {
 // Asked brings why the server restarts.
 func (r *Restarts) Asked() <-chan string { return r.asked }
 
-// Over ends the turn of this node, if it has one. With refused, which says why there was no restart,
-// the next one may be asked for.
+// Over ends the turn of this node, if it has one. With refused, which says why there was no
+// restart, the next one may be asked for.
 func (r *Restarts) Over(refused error) {
 	if done := r.over.Swap(nil); done != nil {
 		(*done)()
