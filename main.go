@@ -593,7 +593,9 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if ln := s.openControl(); ln != nil {
 		s.roles[listen.RoleControl] = ln
 		beside.Go(func() {
-			restart := func() { s.restarts.Ask(keep, "reverb restart asks") }
+			restart := func(refused chan<- error) {
+				s.restarts.Ask(keep, "reverb restart asks", refused)
+			}
 			listen.Serve(ln, s.controlStatus, restart, s.upgrades.Ask, s.ended, s.refusedAsker,
 				s.operators)
 		})
@@ -618,7 +620,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	limits := &s.config.Limits
 	beside.Go(func() { s.upgrades.FollowRelays(keep, limits.UpgradeDrain, limits.Grace) })
 	defer close(s.ended)
-	defer s.restarts.Over()
+	defer s.restarts.Over(nil)
 	s.heritage.Serving(s.status())
 	err := s.watch(ctx, failed, hup)
 	if s.upgrades.Succeeded() {
@@ -715,8 +717,9 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			s.logStop("stopping")
 			return nil
 		case why := <-s.restarts.Asked():
-			if s.upgrades.Restart(s.config.Limits.Restart, why) {
-				s.restarts.Over()
+			s.loops.relays.Spread = s.config.Limits.Grace
+			if err := s.upgrades.Restart(s.config.Limits.Restart, why); err != nil {
+				s.restarts.Over(err)
 				continue
 			}
 			if !s.upgrades.Succeeded() {
@@ -989,7 +992,7 @@ func (s *server) followSignal(ctx context.Context) {
 	}
 	place := func() laravel.Place { return s.signal.Load().place }
 	for laravel.Follow(ctx, place, ask, warn) {
-		s.restarts.Ask(ctx, "php artisan reverb:restart was called")
+		s.restarts.Ask(ctx, "php artisan reverb:restart was called", nil)
 	}
 }
 
@@ -1014,7 +1017,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	fmt.Fprintf(stdout, "reverb (%s) on %s restarts, with %d connections\n", r.Who, r.Listening,
 		r.Connections)
 	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
-		fmt.Fprintln(stderr, "reverb: it has not stopped yet:", err)
+		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	if next, ok := socketsOf(c).Find(c.Address()); ok {

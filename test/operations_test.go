@@ -557,6 +557,14 @@ func TestUnit(t *testing.T) {
 	if _, err := exec.LookPath("systemd-analyze"); err != nil {
 		t.Skip("systemd-analyze is not installed")
 	}
+	for _, upgrade := range []bool{false, true} {
+		unitVerified(t, upgrade)
+	}
+}
+
+// unitVerified has systemd look at the unit, with or without deploy/reverb-upgrade.conf.
+func unitVerified(t *testing.T, upgrade bool) {
+	t.Helper()
 	unit, err := os.ReadFile("../deploy/reverb.service")
 	if err != nil {
 		t.Fatal(err)
@@ -575,6 +583,14 @@ func TestUnit(t *testing.T) {
 	}
 	path := write(t, dir, "reverb.service", []byte(strings.Join(lines, "")))
 	write(t, dir, "reverb.socket", socket)
+	if upgrade {
+		b, err := os.ReadFile("../deploy/reverb-upgrade.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		b = bytes.ReplaceAll(b, []byte("=/usr/local/bin/reverb "), []byte("="+program+" "))
+		write(t, dir+"/reverb.service.d", "upgrade.conf", b)
+	}
 	if out, err := exec.Command("systemd-analyze", "verify", path).CombinedOutput(); err != nil ||
 		bytes.Contains(out, []byte("reverb")) {
 		t.Errorf("verify: %v\n%s", err, out)

@@ -239,8 +239,8 @@ func TestArtisan(t *testing.T) {
 	}
 }
 
-// serve answers on the control socket of a server on address until the test ends. What a
-// restart closes is the end.
+// serve answers on the control socket of a server on address until the test ends. What a restart
+// closes is the end; nil: there is no restart.
 func serve(t *testing.T, s Sockets, address string, status Status, ended chan struct{}) {
 	t.Helper()
 	ln, err := s.Control(address)
@@ -249,7 +249,14 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	}
 	done := make(chan struct{})
 	go func() {
-		Serve(ln, func() Status { return status }, func() { close(ended) },
+		Serve(ln, func() Status { return status },
+			func(refused chan<- error) {
+				if ended == nil {
+					refused <- errors.New("not\x1bnow")
+				} else {
+					close(ended)
+				}
+			},
 			func(dry bool, tell func(string, error)) {
 				if dry {
 					tell("well", nil)
@@ -325,6 +332,15 @@ func TestRestart(t *testing.T) {
 	if err := r.Wait(t.Context(), time.Now().Add(time.Minute)); err != nil {
 		t.Error(err)
 	}
+	serve(t, s, "127.0.0.1:2", status, nil)
+	if r, err = s.Restart("127.0.0.1:2"); err != nil {
+		t.Fatal(err)
+	}
+	err = r.Wait(t.Context(), time.Now().Add(time.Minute))
+	if err == nil || !strings.HasPrefix(err.Error(), "not") ||
+		strings.Contains(err.Error(), "\x1b") {
+		t.Errorf("got %v", err)
+	}
 }
 
 // TestWaitEnds gives a server up that does not end, at the deadline or when ctx is done.
@@ -338,7 +354,8 @@ func TestWaitEnds(t *testing.T) {
 	defer ln.Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go Serve(ln, func() Status { return Status{} }, func() {}, nil, ended, nil, talker{})
+	go Serve(ln, func() Status { return Status{} }, func(chan<- error) {}, nil, ended,
+		nil, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	now := time.Now()

@@ -67,15 +67,16 @@ type Talker interface {
 
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
 // status, restart and upgrade are called in a goroutine for each question. restart begins the end
-// of the server and returns at once. upgrade calls tell with the outcome, before the process may
+// of the server and returns at once; refused, which has room for it, gets the reason if the server
+// serves on. upgrade calls tell with the outcome, before the process may
 // end, and then returns; with dry it tells what would happen. The connection of the process that
 // asks for a restart stays open until ended is closed. A question that t does not know either is
-// answered with the status. t may be nil. refused is told of the process of another user that has
+// answered with the status. t may be nil. stranger is told of the process of another user that has
 // asked.
-func Serve(ln net.Listener, status func() Status, restart func(),
+func Serve(ln net.Listener, status func() Status, restart func(refused chan<- error),
 	upgrade func(dry bool, tell func(string, error)), ended <-chan struct{},
-	refused func(unixsock.Peer), t Talker) {
-	control.Serve(ln, ended, refused, func(question string) control.Answer {
+	stranger func(unixsock.Peer), t Talker) {
+	control.Serve(ln, ended, stranger, func(question string) control.Answer {
 		if t != nil {
 			if greeting, ok := t.Greet(question); ok {
 				return control.Answer{
@@ -89,21 +90,32 @@ func Serve(ln net.Listener, status func() Status, restart func(),
 		a := control.Answer{Value: status()}
 		switch question {
 		case askRestart:
-			a.Then, a.Hold = restart, ended
+			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
+				refused := make(chan error, 1)
+				restart(refused)
+				select {
+				case err := <-refused:
+					tell(nc, "", err)
+				case <-ended:
+				}
+			}
 		case askUpgrade, askPlan:
 			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
-				upgrade(question == askPlan, func(text string, err error) {
-					o := outcome{Text: text}
-					if err != nil {
-						o.Failed = err.Error()
-					}
-					nc.SetDeadline(time.Now().Add(tellLimit))
-					json.NewEncoder(nc).Encode(o) // the asker may be gone
-				})
+				upgrade(question == askPlan, func(text string, err error) { tell(nc, text, err) })
 			}
 		}
 		return a
 	})
+}
+
+// tell gives an asker the outcome of what it has asked for.
+func tell(nc net.Conn, text string, err error) {
+	o := outcome{Text: text}
+	if err != nil {
+		o.Failed = err.Error()
+	}
+	nc.SetDeadline(time.Now().Add(tellLimit))
+	json.NewEncoder(nc).Encode(o) // the asker may be gone
 }
 
 // Running is a server that was found. Its texts are safe to print, whichever process has answered.
@@ -166,7 +178,7 @@ func (s Sockets) checkUpgrade(address string, add func(verdict, format string, a
 // The caller waits for the end with Wait.
 func (s Sockets) Restart(address string) (Running, error) { return s.ask(address, askRestart) }
 
-// outcome is how an upgrade has ended.
+// outcome is how an upgrade has ended, or why there was no restart.
 type outcome struct {
 	Text   string `json:"text,omitempty"`
 	Failed string `json:"failed,omitempty"` // why; empty: it has not
@@ -203,14 +215,17 @@ func (r Running) outcome(ctx context.Context, deadline time.Time) (o outcome, er
 	return o, err
 }
 
-// Wait waits for the end of a server that Restart has asked to end. The error says that the server
-// has not ended before the deadline, or before ctx was done.
+// Wait waits for the end of a server that Restart has asked to end. The error says why the server
+// serves on, or that it has not ended before the deadline, or before ctx was done.
 func (r Running) Wait(ctx context.Context, deadline time.Time) error {
-	defer r.nc.Close()
-	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
-	r.nc.SetDeadline(deadline)
-	_, err := io.Copy(io.Discard, r.nc)
-	return err
+	o, err := r.outcome(ctx, deadline)
+	switch {
+	case err == io.EOF:
+		return nil
+	case err != nil:
+		return fmt.Errorf("it has not stopped yet: %w", err)
+	}
+	return errors.New(show.Line(o.Failed))
 }
 
 // Talk finds the server on address, asks a question and puts the first line of the answer into

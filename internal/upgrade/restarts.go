@@ -3,6 +3,7 @@ package upgrade
 import (
 	"context"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 
 	"reverb/internal/lib/oneatatime"
@@ -18,6 +19,9 @@ type Restarts struct {
 	asked chan string
 	busy  atomic.Bool            // a restart was asked for, and Over was not called since
 	over  atomic.Pointer[func()] // ends the turn of this node
+
+	mu      sync.Mutex
+	waiting []chan<- error // of those that have asked
 }
 
 // NewRestarts makes the restarts of a server.
@@ -26,8 +30,14 @@ func NewRestarts(log *slog.Logger) *Restarts {
 }
 
 // Ask asks for a restart because why, and returns at once. Asked brings why when it is the turn of
-// this node, unless ctx ends before. Any goroutine may call it.
-func (r *Restarts) Ask(ctx context.Context, why string) {
+// this node, unless ctx ends before. If there is no restart then, refused gets the reason; it has
+// room for it, or is nil. Any goroutine may call it.
+func (r *Restarts) Ask(ctx context.Context, why string, refused chan<- error) {
+	if refused != nil {
+		r.mu.Lock()
+		r.waiting = append(r.waiting, refused)
+		r.mu.Unlock()
+	}
 	if r.busy.Swap(true) {
 		return
 	}
@@ -47,10 +57,20 @@ func (r *Restarts) Ask(ctx context.Context, why string) {
 // Asked brings why the server restarts.
 func (r *Restarts) Asked() <-chan string { return r.asked }
 
-// Over ends the turn of this node, if it has one. Then the next restart may be asked for.
-func (r *Restarts) Over() {
+// Over ends the turn of this node, if it has one. With refused, which says why there was no
+// restart, the next one may be asked for.
+func (r *Restarts) Over(refused error) {
 	if done := r.over.Swap(nil); done != nil {
 		(*done)()
 	}
+	if refused == nil {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, c := range r.waiting {
+		c <- refused
+	}
+	r.waiting = nil
 	r.busy.Store(false)
 }

@@ -34,8 +34,9 @@ func TestRestarts(t *testing.T) {
 				return answer, nil
 			}}
 		taken.Store(true)
-		r.Ask(t.Context(), "one")
-		r.Ask(t.Context(), "two")
+		refused := make(chan error, 1)
+		r.Ask(t.Context(), "one", nil)
+		r.Ask(t.Context(), "two", refused)
 		synctest.Wait()
 		select {
 		case why := <-r.Asked():
@@ -47,15 +48,16 @@ func TestRestarts(t *testing.T) {
 		if why := <-r.Asked(); why != "one" || released.Load() != 0 {
 			t.Errorf("got %s, %d turns are over", why, released.Load())
 		}
-		if r.Over(); released.Load() != 1 {
+		no := errors.New("no")
+		if r.Over(no); released.Load() != 1 || <-refused != no {
 			t.Errorf("%d turns are over, want 1", released.Load())
 		}
 		down.Store(true)
-		r.Ask(t.Context(), "three")
+		r.Ask(t.Context(), "three", nil)
 		if why := <-r.Asked(); why != "three" {
 			t.Errorf("got %s", why)
 		}
-		if r.Over(); released.Load() != 1 {
+		if r.Over(nil); released.Load() != 1 {
 			t.Errorf("%d turns are over, want 1", released.Load())
 		}
 	})

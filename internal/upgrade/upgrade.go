@@ -174,21 +174,22 @@ func (u *Upgrades) say(report Report) {
 }
 
 // Restart upgrades, if mode is auto or upgrade, because why. If that is not possible, the server
-// stops, or, with upgrade, serves on.
-func (u *Upgrades) Restart(mode, why string) (serveOn bool) {
+// stops, or, with upgrade, serves on; then serveOn says why there is no upgrade.
+func (u *Upgrades) Restart(mode, why string) (serveOn error) {
 	if mode == "drain" {
-		return false
+		return nil
 	}
 	u.log.Info("upgrading, as " + why)
 	if mode == "upgrade" {
-		return !u.Make(request{tell: func(string, error) {}})
+		u.Make(request{tell: func(_ string, err error) { serveOn = err }})
+		return serveOn
 	}
 	if r, err := u.make(); err != nil {
 		u.log.Info("no upgrade, so all connections are told to reconnect", "why", err)
 	} else {
 		u.say(r)
 	}
-	return false
+	return nil
 }
 
 // plan says what an upgrade would do, or why there would be none.
