@@ -169,7 +169,8 @@ func (r Running) Outcome(ctx context.Context, deadline time.Time) (text string, 
 	var o outcome
 	const most = 64 << 10
 	if err := json.NewDecoder(io.LimitReader(r.nc, most)).Decode(&o); err != nil {
-		return "", fmt.Errorf("the server does not say how it went: %w", err)
+		return "", fmt.Errorf("the server does not say how it went (%w): reverb status tells "+
+			"whether one serves", err)
 	}
 	if o.Failed != "" {
 		return "", errors.New(show.Line(o.Failed))
