@@ -27,6 +27,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -134,7 +135,12 @@ func (u *Upgrades) Ask(dry bool, tell func(text string, err error)) {
 	}}:
 		<-told
 	case <-u.ended:
-		tell("", errors.New("the server is stopping"))
+		why := "the server is stopping"
+		if u.Succeeded() {
+			why = fmt.Sprintf("process %d serves now, as somebody else has asked for that at this "+
+				"moment: ask again for another upgrade", u.successor.PID)
+		}
+		tell("", errors.New(why))
 	}
 }
 
@@ -162,11 +168,15 @@ func (u *Upgrades) Make(r request) (done bool) {
 		return false
 	}
 	u.say(report)
-	r.tell(report.String(), nil)
+	r.tell(report.String(), report.Silence)
 	return true
 }
 
 func (u *Upgrades) say(report Report) {
+	if report.Silence != nil {
+		u.log.Error("no word of the successor", "why", report.Silence)
+		return
+	}
 	u.log.Info("the successor serves", "pid", report.PID, "supervisor", u.role.Found(),
 		"moved", report.Plain+report.Relayed, "relayed", report.Relayed, "told", report.Told,
 		"silent", report.Silent.Round(time.Microsecond).String(),
@@ -248,7 +258,7 @@ func (u *Upgrades) make() (r Report, err error) {
 	end, err := u.meet(g)
 	if err != nil {
 		child.Kill()
-		return r, err
+		return r, explain(err, child)
 	}
 	counted = &u.figures.Failed
 	stood := time.Now()
@@ -257,7 +267,7 @@ func (u *Upgrades) make() (r Report, err error) {
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
 		end(false)
-		return r, err
+		return r, explain(err, child)
 	}
 	r = Report{Given: u.relays.Given(), PID: child.PID}
 	err = g.Yours()
@@ -272,11 +282,34 @@ func (u *Upgrades) make() (r Report, err error) {
 		end(true) // now, since it takes time that the successor needed
 	}
 	if err != nil {
-		u.log.Error("the successor has everything, but does not say that it serves", "why", err)
+		r.Silence = fmt.Errorf("process %d has taken over everything, but does not say that it "+
+			"serves (%w): read what it has logged, and ask reverb status", child.PID, err)
 	}
 	r.Took = time.Since(began)
 	u.successor = child
 	return r, nil
+}
+
+// explain turns what package handover says of a successor, which has been ended, into a sentence
+// for the operator.
+func explain(err error, child *supervise.Child) error {
+	switch {
+	case errors.Is(err, handover.ErrDied):
+		code := ""
+		if n, known := child.Code(); known {
+			code = fmt.Sprintf(" with code %d", n)
+		}
+		return fmt.Errorf("%s was started and has ended%s without a word: read what it has "+
+			"logged, and run %[1]s check", child.Path, code)
+	case errors.Is(err, handover.ErrLate):
+		return fmt.Errorf("%s was started and does not answer within %v, or within %v once it "+
+			"could serve: read what it has logged, and run %[1]s check", child.Path, Patience,
+			Limit)
+	case errors.Is(err, handover.ErrForeign):
+		return fmt.Errorf("%s was started and is no program that can take over (%w): put the "+
+			"new version there", child.Path, err)
+	}
+	return err
 }
 
 // meet waits until the successor could serve, and makes everything stand still. end ends that; with
