@@ -544,6 +544,9 @@ func (s *server) joinCluster() error {
 	if c.Telling() {
 		o.Outbox, s.around.hooks.Outbox = box, box
 	}
+	if s.heritage.Heir() {
+		box.Succeed()
+	}
 	s.around.join = func(r cluster.Replica) *cluster.Node {
 		return outbox.Attach(box, cluster.New(o, &redisDialer{options: to}, r, s.log))
 	}
@@ -879,9 +882,6 @@ func (s *server) Places() int64                      { return s.limit }
 
 // Unfit is part of upgrade.Host.
 func (s *server) Unfit() string {
-	if s.node != nil && s.config.Telling() {
-		return "what waits for webhooks in Redis cannot be handed over yet"
-	}
 	return s.node.Unfit(s.config.Redis.At.TLS)
 }
 

@@ -71,12 +71,12 @@ func (w *wanderer) stroll(t *testing.T, n *clusterNode, stop <-chan struct{}) {
 // events come once and in order, in the end the receiver's idea of who is where is the truth, and
 // of those who stay nothing is told.
 func TestUpgradeHooks(t *testing.T) {
-	for _, spool := range []bool{false, true} {
-		t.Run(fmt.Sprint("spool=", spool), func(t *testing.T) { upgradeHooks(t, spool) })
+	for _, keeps := range []string{"memory", "spool", "Redis"} {
+		t.Run(keeps, func(t *testing.T) { upgradeHooks(t, keeps) })
 	}
 }
 
-func upgradeHooks(t *testing.T, spool bool) {
+func upgradeHooks(t *testing.T, keeps string) {
 	upgrades := 3
 	if long() {
 		upgrades = 10
@@ -89,8 +89,11 @@ func upgradeHooks(t *testing.T, spool bool) {
 		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM=all",
 		"REVERB_WEBHOOK_CLIENT_EVENTS_PER_SECOND=100000", "REVERB_WEBHOOK_EVENTS=channel_occupied,"+
 			"channel_vacated,member_added,member_removed,client_event")
-	if spool {
+	switch keeps {
+	case "spool":
 		env = append(env, "REVERB_WEBHOOK_SPOOL="+filepath.Join(t.TempDir(), "spool"))
+	case "Redis":
+		env = append(append(env, "REVERB_SCALING_ENABLED=true"), startRedis(t).env()...)
 	}
 	s := installed(t, env...)
 	n := &clusterNode{server: s, admin: "http://" + adminAddr(t, s), http: &http.Client{
@@ -162,7 +165,8 @@ func upgradeHooks(t *testing.T, spool bool) {
 		}
 	}
 	s.mu.Unlock()
-	if now := delivered(n); now != len(got) {
+	// a node that ends before Redis knows that a batch is settled counts it, and so does the next
+	if now := delivered(n); now != len(got) && (keeps != "Redis" || now < len(got)) {
 		t.Errorf("%d events were delivered, and %d have come", now, len(got))
 	}
 	t.Logf("%d upgrades, %d events in %d requests, of which %d were repeats", upgrades, len(got),

@@ -28,7 +28,7 @@ func (w *world) handOver(s *simNode, by uint32) {
 		}
 	}
 	s.n.begin(w.now)
-	if s.link == nil || s.box != nil || s.front.busy() || !s.n.atRest() {
+	if s.link == nil || s.front.busy() || !s.n.atRest() {
 		w.state("hand-over: refused")
 		return
 	}
@@ -37,8 +37,8 @@ func (w *world) handOver(s *simNode, by uint32) {
 	old, last := s.n, s.front.reg.Last.State(w.now, (*simCast).Payload)
 	w.ids++
 	n := New(Options{Prefix: "p", Patience: old.patience, Sharded: len(old.buckets) > 1,
-		Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids))}, simDialer{s.link}, s,
-		slog.New(stateLog{w}))
+		Failover: w.failover, Random: rand.New(rand.NewPCG(w.seed, w.ids)),
+		Outbox: s.openOutbox()}, simDialer{s.link}, s, slog.New(stateLog{w}))
 	n.buckets = n.buckets[:len(old.buckets)]
 	n.large, n.atOnce = old.large, old.atOnce
 	cached := maps.Clone(s.cached)
@@ -51,6 +51,11 @@ func (w *world) handOver(s *simNode, by uint32) {
 		s.fail("the successor refuses: %v", err)
 	}
 	s.n, s.cached = n, cached
+	if s.posts = nil; s.box != nil { // requests under way have ended; the batch comes again
+		w.state("hand-over: with an outbox")
+		s.box.Succeed()
+		s.configureOutbox()
+	}
 	s.front.reg.Last.SetState(last, w.now, func(app, _ string, b []byte) (*simCast, int, bool) {
 		c := s.front.apps[app].Event(b, protocol.SocketID{}, w.now)
 		return c, c.Size(), true

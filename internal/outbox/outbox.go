@@ -118,7 +118,7 @@ type Node interface {
 type Box struct {
 	now     func() time.Time
 	log     *slog.Logger
-	started time.Time // constant
+	started time.Time // constant once the node starts
 	node    Node      // constant after Attach
 	unsaid  atomic.Int64
 
@@ -158,6 +158,10 @@ func Attach[N Node](b *Box, n N) N {
 	b.node = n
 	return n
 }
+
+// Succeed says that this process has taken over from one that was up: nothing has gone with it.
+// It is called before the node starts.
+func (b *Box) Succeed() { b.started = time.Time{} }
 
 // hold is for how much longer this process tells nothing of what has gone, see comeBack.
 func (b *Box) hold() time.Duration { return max(0, b.started.Add(comeBack).Sub(b.now())) }
