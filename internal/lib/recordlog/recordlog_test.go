@@ -673,10 +673,13 @@ func TestSucceed(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
 	old, _, _ := open(t, dir, options())
 	old.Append([]byte("old"))
-	tries := make(chan struct{}, 1000)
+	tries, free := make(chan struct{}), make(chan struct{})
 	o := options()
 	o.After = func(time.Duration) <-chan time.Time {
-		tries <- struct{}{}
+		select {
+		case tries <- struct{}{}:
+		case <-free:
+		}
 		return time.After(0)
 	}
 	l := Succeed(dir, o)
@@ -694,6 +697,7 @@ func TestSucceed(t *testing.T) {
 	}
 	old.Append([]byte("last"))
 	old.Close()
+	close(free)
 	<-done
 	l.Append([]byte("d"))
 	l.Close()
