@@ -113,6 +113,12 @@ type server struct {
 // start runs the program with the given variables and waits until it listens.
 func start(t *testing.T, env ...string) *server {
 	t.Helper()
+	return startFrom(t, program, env...)
+}
+
+// startFrom is start, for the program at a path.
+func startFrom(t *testing.T, program string, env ...string) *server {
+	t.Helper()
 	s := &server{t: t, done: make(chan error, 1)}
 	s.cmd = command(program, "start")
 	s.cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "REVERB_ENV_FILE=/dev/null",

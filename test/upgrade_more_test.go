@@ -25,11 +25,9 @@ import (
 func installedAs(t *testing.T, script string, env ...string) (s *server) {
 	t.Helper()
 	path := install(t)
-	was := program
-	program = write(t, t.TempDir(), "start", []byte("#!/bin/sh\nprogram="+path+"\n"+script+"\n"))
-	defer func() { program = was }()
-	os.Chmod(program, 0o700)
-	s = start(t, env...)
+	start := write(t, t.TempDir(), "start", []byte("#!/bin/sh\nprogram="+path+"\n"+script+"\n"))
+	os.Chmod(start, 0o700)
+	s = startFrom(t, start, env...)
 	s.cmd.Path = path // for upgrade
 	return s
 }
@@ -496,8 +494,8 @@ func initEnds(t *testing.T, how string, code int) {
 // TestUpgradeOldestRelay makes a third relay with connections: those of the oldest are told to
 // reconnect, and no others. Then a relay is killed, and one is asked to end.
 func TestUpgradeOldestRelay(t *testing.T) {
-	const size, grace = 40, 2 * time.Second
-	s, secure, plain := secureServer(t, "REVERB_SHUTDOWN_GRACE=2")
+	const size, grace = 40, time.Second
+	s, secure, plain := secureServer(t, "REVERB_SHUTDOWN_GRACE=1")
 	c := &throng{t: t, secure: secure}
 	rooms := []string{"private-first", "private-second", "private-third", "private-plain"}
 	stop := publishing(t, plain, rooms...)

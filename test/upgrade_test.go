@@ -219,10 +219,7 @@ func publishNumbers(t testing.TB, addr string, rooms []string, gap time.Duration
 // installed copies the program into a folder of its own, as an operator has it, and starts it.
 func installed(t *testing.T, env ...string) *server {
 	t.Helper()
-	was, path := program, install(t)
-	program = path
-	defer func() { program = was }()
-	return start(t, env...)
+	return startFrom(t, install(t), env...)
 }
 
 // upgrade runs the command, and returns how long it took.
