@@ -173,7 +173,7 @@ func runStart(ctx context.Context, c *config.Config,
 	}
 	log, code := reportStart(c, stderr)
 	if code != exitOK {
-		before.Refuse(append(c.Problems, "there is no app to serve")[0])
+		before.Refuse(append(c.Problems, "there is no app: set REVERB_APP_ID, _KEY, _SECRET")[0])
 		return code
 	}
 	hup := make(chan os.Signal, 1)

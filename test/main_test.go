@@ -23,7 +23,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	if runHelper() { // this process is a part of the load test
+	if runHelper() || runBetween() { // this process is a part of a test
 		return
 	}
 	dir, err := os.MkdirTemp("", "reverb-test")

@@ -61,7 +61,7 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 	f := recordlog.Fields{B: hello}
 	first, last := f.Number(), f.Number()
 	if f.Bad {
-		return errors.New("the successor's greeting makes no sense")
+		return fmt.Errorf("%w: a greeting that makes no sense", ErrForeign)
 	}
 	format := min(last, LastFormat)
 	if format < first || format < FirstFormat {

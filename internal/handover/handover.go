@@ -79,6 +79,12 @@ type Offer struct {
 // ErrDied is the error of a pipe whose other end has gone without a word.
 var ErrDied = errors.New("the other process has ended without a word")
 
+// ErrLate is the error of a pipe whose other end has not answered in time.
+var ErrLate = errors.New("the other process does not answer in time")
+
+// ErrForeign is the error of a pipe whose other end sends what the protocol does not allow.
+var ErrForeign = errors.New("the other process does not know this hand-over")
+
 // Refusal is the error of a taker that has said no.
 type Refusal struct{ Why string }
 
@@ -86,5 +92,5 @@ func (r Refusal) Error() string { return "the successor says no: " + r.Why }
 
 // errFrame says that a frame came that should not come now.
 func errFrame(got kind, want string) error {
-	return fmt.Errorf("hand-over: frame %d came instead of %s", got, want)
+	return fmt.Errorf("%w: frame %d came instead of %s", ErrForeign, got, want)
 }

@@ -60,7 +60,7 @@ func (p *pipe) send(k kind, payload []byte, fds ...int) error {
 // failed tells what an error of the connection means. Only its end is ErrDied.
 func (p *pipe) failed(err error) error {
 	if ne, ok := err.(net.Error); ok && ne.Timeout() {
-		return errors.New("the other process does not answer in time")
+		return ErrLate
 	}
 	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.EPIPE, syscall.ECONNRESET} {
 		if errors.Is(err, end) {
@@ -79,7 +79,7 @@ func (p *pipe) receive() (k kind, payload []byte, fds []int, err error) {
 	}
 	size := binary.BigEndian.Uint32(head[1:])
 	if err == nil && size > maxFrame {
-		err = fmt.Errorf("hand-over: a frame of %d bytes", size)
+		err = fmt.Errorf("%w: a frame of %d bytes", ErrForeign, size)
 	}
 	if err == nil {
 		payload = make([]byte, size)

@@ -206,6 +206,7 @@ func (r *Role) open() (*successor.Program, error) {
 // Child is a successor of this process.
 type Child struct {
 	*successor.Child
+	Path string // of its program
 	// Conn is the connection to the successor, whose Predecessor is the other end. The caller
 	// closes it.
 	Conn *net.UnixConn
@@ -246,9 +247,11 @@ func (r *Role) Start() (*Child, error) {
 }
 
 func (r *Role) start(p *successor.Program) (*Child, error) {
-	c := &Child{}
+	c := &Child{Path: p.Path}
 	pass, err := r.connect(c)
-	if err == nil {
+	if err != nil {
+		err = p.NotStarted(err)
+	} else {
 		environ := append(slices.Clip(r.environ), programVariable+"="+r.program,
 			foundVariable+"="+r.found)
 		c.Child, err = p.Start(successor.Options{Args: r.args, Environ: environ, Pass: pass,
@@ -283,6 +286,12 @@ func (r *Role) connect(c *Child) (pass []successor.Passed, err error) {
 		return pass, err
 	}
 	return append(pass, successor.Passed{Variable: parentVariable, File: end}), nil
+}
+
+// Kill ends the process at once, waits for the end, and closes what this process has of it.
+func (c *Child) Kill() {
+	c.Child.Kill()
+	c.hangUp()
 }
 
 // hangUp closes what this process has of a successor that has failed.

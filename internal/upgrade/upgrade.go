@@ -27,6 +27,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -134,7 +135,12 @@ func (u *Upgrades) Ask(dry bool, tell func(text string, err error)) {
 	}}:
 		<-told
 	case <-u.ended:
-		tell("", errors.New("the server is stopping"))
+		why := "the server is stopping"
+		if u.Succeeded() {
+			why = fmt.Sprintf("process %d serves now, as somebody else has asked for that at this "+
+				"moment: ask again for another upgrade", u.successor.PID)
+		}
+		tell("", errors.New(why))
 	}
 }
 
@@ -247,7 +253,7 @@ func (u *Upgrades) make() (r Report, err error) {
 	end, err := u.meet(g)
 	if err != nil {
 		child.Kill()
-		return r, err
+		return r, explain(err, child)
 	}
 	counted = &u.figures.Failed
 	stood := time.Now()
@@ -256,7 +262,7 @@ func (u *Upgrades) make() (r Report, err error) {
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
 		end(false)
-		return r, err
+		return r, explain(err, child)
 	}
 	r = Report{Given: u.relays.Given(), PID: child.PID}
 	err = g.Yours()
@@ -276,6 +282,28 @@ func (u *Upgrades) make() (r Report, err error) {
 	r.Took = time.Since(began)
 	u.successor = child
 	return r, nil
+}
+
+// explain turns what package handover says of a successor, which has been ended, into a sentence
+// for the operator.
+func explain(err error, child *supervise.Child) error {
+	switch {
+	case errors.Is(err, handover.ErrDied):
+		code := ""
+		if n, known := child.Code(); known {
+			code = fmt.Sprintf(" with code %d", n)
+		}
+		return fmt.Errorf("%s was started and has ended%s without a word: read what it has "+
+			"logged, and run %[1]s check", child.Path, code)
+	case errors.Is(err, handover.ErrLate):
+		return fmt.Errorf("%s was started and does not answer within %v, or within %v once it "+
+			"could serve: read what it has logged, and run %[1]s check", child.Path, Patience,
+			Limit)
+	case errors.Is(err, handover.ErrForeign):
+		return fmt.Errorf("%s was started and is no program that can take over (%w): put the "+
+			"new version there", child.Path, err)
+	}
+	return err
 }
 
 // meet waits until the successor could serve, and makes everything stand still. end ends that; with

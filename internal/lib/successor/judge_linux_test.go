@@ -309,15 +309,15 @@ func TestErrors(t *testing.T) {
 		{w.unreadable("/bin/reverb", at(syscall.EMFILE)), none},
 		{w.unreadable("/bin/reverb", at(syscall.EIO)), "/bin/reverb cannot be read (open " +
 			"/bin/reverb: input/output error): put the new version there once more"},
-		{p.notStarted(syscall.EACCES), "/bin/reverb cannot be started (permission denied): its " +
+		{p.NotStarted(syscall.EACCES), "/bin/reverb cannot be started (permission denied): its " +
 			"mode allows it, but its file system may be mounted noexec, or a security module " +
 			"may refuse"},
-		{p.notStarted(syscall.ENOENT), "/bin/reverb needs a loader that is not there: take the " +
+		{p.NotStarted(syscall.ENOENT), "/bin/reverb needs a loader that is not there: take the " +
 			"static program"},
-		{p.notStarted(syscall.EMFILE), none},
-		{p.notStarted(syscall.ENOMEM), "/bin/reverb cannot be started (cannot allocate memory): " +
+		{p.NotStarted(syscall.EMFILE), none},
+		{p.NotStarted(syscall.ENOMEM), "/bin/reverb cannot be started (cannot allocate memory): " +
 			"memory or processes are used up; raise the limit"},
-		{p.notStarted(syscall.EIO), "/bin/reverb cannot be started (input/output error): put " +
+		{p.NotStarted(syscall.EIO), "/bin/reverb cannot be started (input/output error): put " +
 			"another version there"},
 	} {
 		if c.err.Error() != c.want {

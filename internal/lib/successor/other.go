@@ -19,6 +19,9 @@ func Open(string) (*Program, error) { return nil, errLinux }
 // Start is for Linux.
 func (p *Program) Start(Options) (*Child, error) { return nil, errLinux }
 
+// NotStarted changes nothing: no process is started here.
+func (p *Program) NotStarted(err error) error { return err }
+
 // Signal is for Linux.
 func (c *Child) Signal(syscall.Signal) error { return errLinux }
 

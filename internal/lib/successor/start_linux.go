@@ -49,7 +49,7 @@ func (p *Program) Start(o Options) (*Child, error) {
 		attr.Sys.Cloneflags = unix.CLONE_PARENT
 	}
 	if c.PID, err = syscall.ForkExec(descriptors+strconv.Itoa(fd), o.Args, attr); err != nil {
-		return nil, p.notStarted(err)
+		return nil, p.NotStarted(err)
 	}
 	go c.wait(c.pidfd)
 	return c, nil
@@ -99,10 +99,11 @@ func noDescriptor(path string) error {
 		"raise the limit of open files, or try again with fewer connections")
 }
 
-// notStarted turns an error of syscall.ForkExec into a sentence.
-func (p *Program) notStarted(err error) error {
+// NotStarted turns an error of the system, met before the program runs, into a sentence as that of
+// Start.
+func (p *Program) NotStarted(err error) error {
 	why, advice := "cannot be started ("+err.Error()+")", "put another version there"
-	switch errno, _ := err.(syscall.Errno); errno {
+	switch errno, _ := errors.AsType[syscall.Errno](err); errno {
 	case syscall.ETXTBSY:
 		why, advice = "is being written", "wait until it was copied, or rename the finished file "+
 			"to that name"
