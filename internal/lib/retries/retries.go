@@ -241,13 +241,18 @@ func (t *Table) State() (b []byte) {
 	for id, a := range t.apps {
 		n := 0
 		for e := a.oldest; e != nil; e = e.next {
-			n++
+			if a.claims[e.name] == e { // else it was forgotten, and stays for its turn
+				n++
+			}
 		}
 		b = recordlog.AppendField(b, id)
 		for _, v := range []uint64{a.repeated, a.dropped, uint64(n)} {
 			b = binary.AppendUvarint(b, v)
 		}
 		for e := a.oldest; e != nil; e = e.next {
+			if a.claims[e.name] != e {
+				continue
+			}
 			b = append(append(b, e.name[:]...), e.fingerprint[:]...)
 			b = binary.AppendUvarint(b, uint64(e.until))
 			long := uint64(0)
@@ -275,7 +280,8 @@ func (t *Table) SetState(b []byte) (ok bool) {
 			copy(e.fingerprint[:], f.Bytes(sha256.Size))
 			e.until = int64(f.Number())
 			e.answer = Answer{Long: f.Number() != 0, Body: f.Text()}
-			if len(e.answer.Body) > maxAnswer || len(a.claims) >= maxClaims {
+			if len(e.answer.Body) > maxAnswer || len(a.claims) >= maxClaims ||
+				a.claims[e.name] != nil {
 				f.Fail()
 			}
 			a.claims[e.name] = e

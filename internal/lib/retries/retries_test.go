@@ -383,3 +383,77 @@ func BenchmarkRequest(b *testing.B) {
 		table.End(c, false, now)
 	}
 }
+
+// sound checks what is kept twice.
+func (b *bench) sound(t *testing.T) {
+	t.Helper()
+	for id, a := range b.apps {
+		bytes, listed := 0, 0
+		for e := a.oldest; e != nil; e = e.next {
+			if a.claims[e.name] == e {
+				bytes, listed = bytes+claimCost+len(e.answer.Body), listed+1
+			}
+		}
+		if bytes != a.bytes || listed != len(a.claims) || bytes > maxBytes {
+			t.Errorf("app %q: %d bytes and %d claims are listed, counted %d and %d", id, bytes,
+				listed, a.bytes, len(a.claims))
+		}
+	}
+}
+
+// A claim that was used again after its time goes on once.
+func TestStateOfAClaimUsedAgain(t *testing.T) {
+	from, to := newBench(t), newBench(t)
+	for _, v := range []struct {
+		key  string
+		keep time.Duration
+	}{{"first", time.Hour}, {"second", time.Second}, {"second", time.Hour}} {
+		c, _, err := from.Begin(Request{App: "a", Key: v.key}, v.keep, from.now)
+		if err != nil || c == nil {
+			t.Fatal(c, err)
+		}
+		from.End(c, false, from.now)
+		from.now = from.now.Add(2 * time.Second)
+	}
+	if n := len(from.apps["a"].claims); n != 2 {
+		t.Fatalf("%d claims", n)
+	}
+	if !to.SetState(from.State()) {
+		t.Fatal("the state makes no sense")
+	}
+	to.sound(t)
+	if got, want := to.Figures("a"), from.Figures("a"); got != want {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+}
+
+// FuzzState checks that what is taken over is sound, and goes on as it is.
+func FuzzState(f *testing.F) {
+	from := newBench(nil)
+	for i := range 5 {
+		r := Request{App: fmt.Sprint("a", i%2), Key: fmt.Sprint(i)}
+		c, _, err := from.Begin(r, time.Hour, from.now)
+		if err != nil {
+			f.Fatal(err)
+		}
+		from.End(c, false, from.now)
+	}
+	f.Add(from.State())
+	f.Fuzz(func(t *testing.T, state []byte) {
+		b, again := newBench(t), newBench(t)
+		if !b.SetState(state) {
+			return
+		}
+		b.sound(t)
+		if !again.SetState(b.State()) {
+			t.Fatal("its own state makes no sense")
+		}
+		for id := range b.apps {
+			if got, want := again.Figures(id), b.Figures(id); got != want {
+				t.Fatalf("%q: %+v became %+v", id, want, got)
+			}
+		}
+		b.pass(time.Hour)
+		b.sound(t)
+	})
+}
