@@ -72,3 +72,25 @@ func TestCountersState(t *testing.T) {
 		t.Error("a record that ends too soon is taken")
 	}
 }
+
+// FuzzSetCounters checks that counts go on as they are.
+func FuzzSetCounters(f *testing.F) {
+	type counts struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
+	state := func(l *Traffic, r *Requests, kinds [protocol.Kinds]counts) []byte {
+		return CountersState(func(yield func(*Traffic) bool) { yield(l) }, r, kinds)
+	}
+	f.Add(state(new(Traffic), new(Requests), [protocol.Kinds]counts{{1, 2, 3, 1 << 40}}))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		var l, l2 Traffic
+		var r, r2 Requests
+		kinds, ok := SetCounters[counts](b, &l, &r)
+		if !ok {
+			return
+		}
+		b = state(&l, &r, kinds)
+		again, ok := SetCounters[counts](b, &l2, &r2)
+		if !ok || again != kinds || string(state(&l2, &r2, again)) != string(b) {
+			t.Fatalf("%v became %v", kinds, again)
+		}
+	})
+}

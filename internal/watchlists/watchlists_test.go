@@ -755,3 +755,20 @@ func TestCost(t *testing.T) {
 	}
 	b.check(t)
 }
+
+// FuzzState checks that who has gone a moment ago is known in the successor, and nobody else.
+func FuzzState(f *testing.F) {
+	find := func(id string) (string, bool) { return id, id != "no" }
+	self := func(id string) string { return id }
+	f.Add([]byte("\x01a\x04anna\x05\x02no\x03bob\x07"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, again := newBench(1, 1, false), newBench(1, 1, false)
+		if !v.lists.SetState(b, find) {
+			return
+		}
+		state := v.lists.State(self)
+		if !again.lists.SetState(state, find) || len(again.lists.State(self)) != len(state) {
+			t.Fatalf("%q became %q", state, again.lists.State(self))
+		}
+	})
+}

@@ -216,3 +216,31 @@ func BenchmarkPut(b *testing.B) {
 		s.Put(names[i%1000], names[i%len(names)], i, 1500, now, now.Add(time.Hour))
 	}
 }
+
+// FuzzState checks that what is taken over is sound, and goes on as it is.
+func FuzzState(f *testing.F) {
+	now := time.Unix(1000, 0)
+	text := func(v string) []byte { return []byte(v) }
+	take := func(s *Store[string], b []byte) bool {
+		return s.SetState(b, now, func(_, channel string, b []byte) (string, int, bool) {
+			return string(b), len(b), channel != "no"
+		})
+	}
+	from := New[string](50, 1000)
+	for i := range 4 {
+		channel := strconv.Itoa(i)
+		from.Put("a", channel, "last", 4, now, now.Add(time.Duration(i)*time.Minute))
+	}
+	f.Add(from.State(now, text))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		s, again := New[string](50, 1000), New[string](50, 1000)
+		ok := take(s, b)
+		if s.check(t); !ok {
+			return
+		}
+		state := s.State(now, text)
+		if !take(again, state) || string(again.State(now, text)) != string(state) {
+			t.Fatalf("%q became %q", state, again.State(now, text))
+		}
+	})
+}

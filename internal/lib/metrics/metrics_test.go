@@ -79,3 +79,24 @@ func TestText(t *testing.T) {
 		}
 	}
 }
+
+// FuzzTallyState checks that only known words are counted, and that the counts go on.
+func FuzzTallyState(f *testing.F) {
+	tally := func() *Tally {
+		t := new(Tally)
+		t.Of("a").Add(3)
+		t.Of("b")
+		return t
+	}
+	f.Add(tally().State())
+	f.Fuzz(func(t *testing.T, b []byte) {
+		v, again := tally(), tally()
+		if ok := v.SetState(b); len(v.Counts()) != 2 || !ok {
+			return
+		}
+		again.Of("a").Add(^uint64(2)) // to 0
+		if !again.SetState(v.State()) || !maps.Equal(v.Counts(), again.Counts()) {
+			t.Fatalf("%v became %v", v.Counts(), again.Counts())
+		}
+	})
+}
