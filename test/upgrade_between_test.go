@@ -30,7 +30,7 @@ type deed struct {
 	Mode string // between, hang, format, memory, stranger
 	Real string // path of the real program
 	Step string // at which a process is ended, see steps
-	Who  string // giver, taker; empty: the frame waits until resume is called
+	Who  string // giver, taker, parent of the giver; empty: the frame waits until resume is called
 }
 
 const (
@@ -217,7 +217,7 @@ func (p *deed) pass(dir string, from, to *net.UnixConn, pids [2]int) error {
 // forward sends a frame, and closes its descriptors here.
 func forward(to *net.UnixConn, b, oob []byte) error {
 	_, _, err := to.WriteMsgUnix(b[:5], oob, nil)
-	if err == nil {
+	if err == nil && len(b) > 5 { // whoever has all may have gone
 		_, err = to.Write(b[5:])
 	}
 	all, _ := unix.ParseSocketControlMessage(oob)
@@ -239,8 +239,11 @@ func (p *deed) strike(dir string, pids [2]int) error {
 		return await(filepath.Join(dir, "go"))
 	}
 	pid := pids[0]
-	if p.Who == "taker" {
+	switch p.Who {
+	case "taker":
 		pid = pids[1]
+	case "parent":
+		pid, _, _ = processOf(strconv.Itoa(pid))
 	}
 	unix.Kill(pid, unix.SIGKILL)
 	for begun := time.Now(); runs(pid); time.Sleep(time.Millisecond) {

@@ -186,7 +186,8 @@ func (s Sockets) Upgrade(address string, dry bool) (Running, error) {
 func (r Running) Outcome(ctx context.Context, deadline time.Time) (text string, err error) {
 	o, err := r.outcome(ctx, deadline)
 	if err != nil {
-		return "", fmt.Errorf("the server does not say how it went: %w", err)
+		return "", fmt.Errorf("the server does not say how it went (%w): reverb status tells "+
+			"whether one serves", err)
 	}
 	if o.Failed != "" {
 		return "", errors.New(show.Line(o.Failed))

@@ -330,10 +330,11 @@ func (r *Role) PassOn(c *Child) (stay bool, err error) {
 	default:
 		stay = true
 	}
-	if err == nil {
-		r.passed = c.PID
+	if err != nil {
+		return false, fmt.Errorf("the supervisor does not hear of process %d: %w", c.PID, err)
 	}
-	return stay, err
+	r.passed = c.PID
+	return stay, nil
 }
 
 // newest begins a line to the thin parent; the process that counts now follows.

@@ -66,6 +66,7 @@ type Report struct {
 	Silent, Took time.Duration // how long nothing was read; how long all took
 	PID          int           // of the successor
 	Now          string        // what it says of itself
+	Silence      error         // why it has not said that it serves; it has everything all the same
 }
 
 func (r Report) String() string {

@@ -168,11 +168,15 @@ func (u *Upgrades) Make(r request) (done bool) {
 		return false
 	}
 	u.say(report)
-	r.tell(report.String(), nil)
+	r.tell(report.String(), report.Silence)
 	return true
 }
 
 func (u *Upgrades) say(report Report) {
+	if report.Silence != nil {
+		u.log.Error("no word of the successor", "why", report.Silence)
+		return
+	}
 	u.log.Info("the successor serves", "pid", report.PID, "supervisor", u.role.Found(),
 		"moved", report.Plain+report.Relayed, "relayed", report.Relayed, "told", report.Told,
 		"silent", report.Silent.Round(time.Microsecond).String(),
@@ -277,7 +281,8 @@ func (u *Upgrades) make() (r Report, err error) {
 		end(true) // now, since it takes time that the successor needed
 	}
 	if err != nil {
-		u.log.Error("the successor has everything, but does not say that it serves", "why", err)
+		r.Silence = fmt.Errorf("process %d has taken over everything, but does not say that it "+
+			"serves (%w): read what it has logged, and ask reverb status", child.PID, err)
 	}
 	r.Took = time.Since(began)
 	u.successor = child
