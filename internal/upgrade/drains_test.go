@@ -33,7 +33,8 @@ func TestDue(t *testing.T) {
 		{[]uint8{1}, map[uint8]time.Duration{1: 0}, "[1 in 60]"},
 		{[]uint8{1}, map[uint8]time.Duration{1: 90 * time.Minute}, "[1 in -30]"},
 		{[]uint8{1, 2}, map[uint8]time.Duration{1: 20 * time.Minute, 2: 0}, "[1 in 40 2 in 60]"},
-		{[]uint8{2, 255, 1}, map[uint8]time.Duration{255: 20 * time.Minute, 1: 9 * time.Minute, 2: 0},
+		{[]uint8{2, 255, 1},
+			map[uint8]time.Duration{255: 20 * time.Minute, 1: 9 * time.Minute, 2: 0},
 			"[255 in 0 1 in 51 2 in 60]"},
 		{[]uint8{4, 3, 2, 1}, map[uint8]time.Duration{1: 4 * time.Minute, 2: 3 * time.Minute,
 			3: 2 * time.Minute, 4: time.Minute}, "[1 in 0 2 in 0 3 in 58 4 in 59]"},
@@ -87,8 +88,8 @@ func TestRelaysPassOn(t *testing.T) {
 				next.since, c.next, want)
 		}
 	}
-	for _, bad := range []string{"", "\x00", "\x80\x02", "\x01\x00\x05", "\x01\x80\x02\x05", "\x01\x02",
-		"\x01\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
+	for _, bad := range []string{"", "\x00", "\x80\x02", "\x01\x00\x05", "\x01\x80\x02\x05",
+		"\x01\x02", "\x01\x02\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01"} {
 		if holding(0).setState([]byte(bad), now) == nil {
 			t.Errorf("%q makes sense", bad)
 		}
@@ -102,7 +103,8 @@ func TestFiguresPassOn(t *testing.T) {
 	want := admin.Upgrades{Done: 4, Refused: 2, Failed: 1, Moved: 1<<40 + 14, Told: 7,
 		Took: 2 * time.Second, Silent: time.Millisecond}
 	var got admin.Upgrades
-	if err := setFigures(&got, figuresState(&f, want.Took, want.Silent)); err != nil || got != want {
+	err := setFigures(&got, figuresState(&f, want.Took, want.Silent))
+	if err != nil || got != want {
 		t.Errorf("got %+v and %v, want %+v", got, err, want)
 	}
 	state := figuresState(&f, want.Took, want.Silent)
