@@ -74,7 +74,8 @@ func TestUpgradeRecord(t *testing.T) {
 	s.hangUp()
 }
 
-// sectionsOf turns frames into lines. A section's head is tagged fields: 3, length, name; 4, length.
+// sectionsOf turns frames into lines. The head of a section begins with 3, the length of the name,
+// and the name.
 func sectionsOf(b []byte) (text string) {
 	for len(b) > 0 {
 		n := 5 + binary.BigEndian.Uint32(b[1:])
