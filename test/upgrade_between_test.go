@@ -30,6 +30,7 @@ type deed struct {
 	Mode string // between, hang, format, memory, stranger
 	Real string // path of the real program
 	Step string // at which a process is ended, see steps
+	Save string // path of a file for the frames of the giver; empty: none
 	Who  string // giver, taker, parent of the giver; empty: the frame waits until resume is called
 }
 
@@ -193,6 +194,9 @@ func (p *deed) pass(dir string, from, to *net.UnixConn, pids [2]int) error {
 		if _, err := io.ReadFull(from, b[5:]); err != nil {
 			return err
 		}
+		if err := p.save(b); err != nil {
+			return err
+		}
 		hit := strings.Fields(frames)[b[0]-1] == frame
 		if hit {
 			nth--
@@ -212,6 +216,21 @@ func (p *deed) pass(dir string, from, to *net.UnixConn, pids [2]int) error {
 			}
 		}
 	}
+}
+
+// save keeps a frame of a section; only the giver sends some.
+func (p *deed) save(b []byte) error {
+	name := strings.Fields(frames)[b[0]-1]
+	if p.Save == "" || name != "section" && name != "more" {
+		return nil
+	}
+	f, err := os.OpenFile(p.Save, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	_, err = f.Write(b)
+	return err
 }
 
 // forward sends a frame, and closes its descriptors here.
