@@ -303,7 +303,7 @@ func TestUpgradeRefused(t *testing.T) {
 		{"no hello", func() func() { s.setDeed(t, deed{Mode: "stranger"}); return nil },
 			"PROGRAM was started and is no program that can take over (the other process does " +
 				"not know this hand-over: a frame of 1414811695 bytes): put the new version there"},
-		{"no memory", func() func() { s.setDeed(t, deed{Mode: "memory"}); return nil }, ended("2")},
+		{"no memory", func() func() { s.setDeed(t, deed{Mode: "memory"}); return nil }, ended("N")},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s.t, s.server.t = t, t
@@ -315,6 +315,9 @@ func TestUpgradeRefused(t *testing.T) {
 				undo()
 			}
 			got := strings.NewReplacer(s.path, "PROGRAM", dir, "DIR", s.env, "ENV").Replace(out)
+			if c.name == "no memory" { // the Go runtime, or the system, ends it
+				got = regexp.MustCompile(`code \d+`).ReplaceAllString(got, "code N")
+			}
 			if code != 1 || got != "reverb: "+c.want {
 				t.Errorf("code %d\ngot  %s\nwant reverb: %s", code, got, c.want)
 			}
@@ -403,6 +406,7 @@ func (s *standing) hang() net.Conn {
 }
 
 // Two ask at once, and SIGUSR2 comes as well: one upgrade is made, and each is told how it went.
+// One that comes too late for the old process asks the new one.
 func TestUpgradeAskedTwice(t *testing.T) {
 	s := standingServer(t)
 	s.join(4)
@@ -416,6 +420,11 @@ func TestUpgradeAskedTwice(t *testing.T) {
 	}
 	s.held()
 	s.cmd.Process.Signal(syscall.SIGUSR2)
+	_, port, _ := net.SplitHostPort(s.addr)
+	s.within("both have asked", func() bool { // the listener, and a socket for each
+		b, _ := os.ReadFile("/proc/net/unix")
+		return strings.Count(string(b), "reverb-"+port+".sock") >= 3
+	})
 	s.place(s.real)
 	s.resume(t)
 	first, second := <-answers, <-answers
@@ -424,7 +433,7 @@ func TestUpgradeAskedTwice(t *testing.T) {
 	}
 	want := fmt.Sprintf("1: reverb: process %d serves now, as somebody else has asked for that at "+
 		"this moment: ask again for another upgrade", s.newest())
-	if first != want || second[0] != '0' {
+	if first != want && first[0] != '0' || second[0] != '0' {
 		t.Errorf("got %q and %q, want %q", first, second, want)
 	}
 	s.serves(s.all()...)
