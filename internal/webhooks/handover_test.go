@@ -212,6 +212,9 @@ func TestHandOverGrace(t *testing.T) {
 				t.Errorf("%d requests, want %d", n, was)
 			}
 			s.pass(100 * time.Millisecond)
+			if n := len(s.requests()); n == was {
+				t.Error("nothing is told when the grace is over")
+			}
 			s.pass(time.Minute) // what stays is not missing
 			var told []string
 			for _, list := range s.all(t)[was:] {
