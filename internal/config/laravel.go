@@ -345,7 +345,7 @@ func (c *Config) findRestart() {
 			show.Line(c.Signal.Reason)+"; reverb restart is the command")
 		return
 	}
-	note := "php artisan reverb:restart ends the server: " + show.Line(c.Signal.String()) +
+	note := "php artisan reverb:restart restarts the server: " + show.Line(c.Signal.String()) +
 		" is watched"
 	if c.env["INVOCATION_ID"] == "" && c.env["SUPERVISOR_ENABLED"] == "" {
 		note += "; only systemd, Supervisor or the like starts the next one"
