@@ -138,7 +138,7 @@ func TestRecorded(t *testing.T) {
 			}
 		}
 	}
-	if after := open(t); after != before {
+	if after := open(t); after > before { // those of an earlier test may be closed late
 		t.Errorf("%d descriptors were open, now %d", before, after)
 	}
 }
