@@ -525,7 +525,7 @@ func TestUpgradeOldestRelay(t *testing.T) {
 		}
 	}
 	t.Logf("of the oldest relay were told, by fifths of %v: %v", grace, fifths)
-	if told(t, s, groups[0]); slices.Max(fifths[:]) > size/2 || slices.Min(fifths[1:4]) == 0 {
+	if told(t, s, groups[0]); slices.Max(fifths[:]) > size*3/4 || slices.Min(fifths[1:4]) == 0 {
 		t.Errorf("not spread over %v", grace)
 	}
 	rest := slices.Concat(groups[1], groups[2], bare)
