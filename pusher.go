@@ -1294,7 +1294,7 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 	a, known := h.known(v.App)
 	c := &client{app: a, id: protocol.SocketIDOf(v.Socket), pingTick: v.PingTick, stage: admitted}
 	if c.handler = c; !known { // it is configured no more
-		c.app, v.Subscriptions, v.User = h.nobody, nil, nil
+		c.app, v.Subscriptions, v.Pieces, v.User = h.nobody, nil, nil, nil
 	}
 	if err := l.restore(&c.conn, v, fd); err != nil {
 		return err
