@@ -142,8 +142,15 @@ func yes(v bool) uint8 {
 	return 0
 }
 
-// append appends the record of c. share returns the number of a slice that has travelled already.
-func (c *Connection) append(b []byte, share func([]byte) (uint64, error)) (_ []byte, err error) {
+// sharer shares the slices of a record.
+type sharer struct {
+	share func([]byte) (uint64, error) // returns the number of a slice that has travelled already
+	from  int                          // the length from which slices are shared; at least 1
+	err   error                        // the last one of share
+}
+
+// append appends the record of c.
+func (c *Connection) append(b []byte, long *sharer) []byte {
 	b = addText(b, tagApp, c.App)
 	b = addNumber(b, tagSocket, c.Socket)
 	b = addNumber(b, tagFlags, uint32(c.Flags))
@@ -156,14 +163,14 @@ func (c *Connection) append(b []byte, share func([]byte) (uint64, error)) (_ []b
 	b = addNumber(b, tagLimitEnd, c.LimitEnd)
 	b = addNumber(b, tagAttempts, c.Attempts)
 	b = addNumber(b, tagRelay, c.Relay)
-	if p := c.Partial.append(nil, share, &err); len(p) > 0 {
+	if p := c.Partial.append(nil, long); len(p) > 0 {
 		b = addText(b, tagPartial, p)
 	}
-	b = addBytes(b, tagUnread, c.Unread, share, &err)
+	b = addBytes(b, tagUnread, c.Unread, long)
 	for i := range c.Pieces {
 		v := &c.Pieces[i]
 		b = addRecord(b, tagPiece, func(b []byte) []byte {
-			b = addBytes(b, tagBytes, v.Bytes, share, &err)
+			b = addBytes(b, tagBytes, v.Bytes, long)
 			b = addNumber(b, tagCut, yes(v.Cut))
 			b = addNumber(b, tagPong, yes(v.Pong))
 			return addNumber(b, tagPlace, v.Place)
@@ -182,22 +189,22 @@ func (c *Connection) append(b []byte, share func([]byte) (uint64, error)) (_ []b
 			return b
 		})
 	}
-	return b, err
+	return b
 }
 
 // addBytes appends a field that is bytes, or, if they are long, 1 + the number of a shared slice.
-func addBytes(b []byte, tag byte, s []byte, share func([]byte) (uint64, error), err *error) []byte {
-	if len(s) < sharedFrom {
+func addBytes(b []byte, tag byte, s []byte, long *sharer) []byte {
+	if len(s) < long.from {
 		return addText(b, tag, s)
 	}
-	n, bad := share(s)
-	if bad != nil {
-		*err = bad
+	n, err := long.share(s)
+	if err != nil {
+		long.err = err
 	}
 	return addNumber(b, tag, n+1)
 }
 
-func (p *Partial) append(b []byte, share func([]byte) (uint64, error), err *error) []byte {
+func (p *Partial) append(b []byte, long *sharer) []byte {
 	b = addText(b, tagHead, p.Head)
 	b = addNumber(b, tagInFrame, yes(p.InFrame))
 	b = addNumber(b, tagLength, p.Length)
@@ -208,7 +215,7 @@ func (p *Partial) append(b []byte, share func([]byte) (uint64, error), err *erro
 	b = addNumber(b, tagMessage, p.Message)
 	b = addNumber(b, tagDeflated, yes(p.Deflated))
 	b = addNumber(b, tagUTF8, p.UTF8)
-	b = addBytes(b, tagBody, p.Body, share, err)
+	b = addBytes(b, tagBody, p.Body, long)
 	return addText(b, tagCtl, p.Ctl)
 }
 

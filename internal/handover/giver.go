@@ -199,10 +199,15 @@ type Batch struct {
 func (g *Giver) Batch() *Batch { return &Batch{giver: g} }
 
 // Add adds a connection and its descriptor, which stays the caller's.
-func (v *Batch) Add(c *Connection, fd int) (err error) {
-	record, err := c.append(v.record[:0], v.giver.share)
-	if v.record = record; err != nil {
-		return err
+func (v *Batch) Add(c *Connection, fd int) error {
+	long := sharer{share: v.giver.share, from: sharedFrom}
+	record := c.append(v.record[:0], &long)
+	if len(record) > maxFrame-batchBytes { // very much waits for it, in short slices
+		long.from = 1
+		record = c.append(record[:0], &long)
+	}
+	if v.record = record; long.err != nil {
+		return long.err
 	}
 	if len(record) > maxFrame-batchBytes {
 		return fmt.Errorf("hand-over: the state of a connection takes %d bytes", len(record))
