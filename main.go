@@ -721,7 +721,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			return nil
 		case why := <-s.restarts.Asked():
 			s.loops.relays.Spread = s.config.Limits.Grace
-			if err := s.upgrades.Restart(s.config.Limits.Restart, why); err != nil {
+			if err := s.upgrades.Restart(ctx, s.config.Limits.Restart, why); err != nil {
 				s.restarts.Over(err)
 				continue
 			}
@@ -731,7 +731,7 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			return nil
 		case what := <-s.upgrades.Asked():
 			s.loops.relays.Spread = s.config.Limits.Grace
-			if s.upgrades.Make(what) {
+			if s.upgrades.Make(ctx, what) {
 				return nil
 			}
 		case <-hup:
@@ -750,10 +750,15 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			}
 			s.notify("STATUS=" + s.status())
 		case <-alive:
-			if s.Alive() {
-				s.notify("WATCHDOG=1")
-			}
+			s.Beat()
 		}
+	}
+}
+
+// Beat tells a watchdog that the server lives.
+func (s *server) Beat() {
+	if systemd.WatchdogInterval(s.config.Getenv, os.Getpid()) > 0 && s.Alive() {
+		s.notify("WATCHDOG=1")
 	}
 }
 

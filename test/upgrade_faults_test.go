@@ -14,6 +14,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -353,6 +354,27 @@ func TestUpgradeHangs(t *testing.T) {
 	s.setDeed(t, deed{Mode: "hang"})
 	s.refuses(s.path + " was started and does not answer within 30s, or within 10s once it could " +
 		"serve: read what it has logged, and run " + s.path + " check")
+	s.hangUp()
+}
+
+// A server that is asked to stop does not wait for a successor that hangs.
+func TestUpgradeHangsAtStop(t *testing.T) {
+	s := standingServer(t)
+	s.join(4)
+	s.setDeed(t, deed{Mode: "hang"})
+	answer := make(chan string, 1)
+	go func() {
+		out, _ := s.ask()
+		answer <- out
+	}()
+	s.within("a successor", func() bool { return len(offspring(s.cmd.Process.Pid)) > 0 })
+	s.cmd.Process.Signal(syscall.SIGTERM)
+	if out := <-answer; out != "reverb: the server is stopping" {
+		t.Errorf("got %s", out)
+	}
+	if err := s.wait(15 * time.Second); err != nil { // a successor that hangs has 30 s
+		t.Error(err)
+	}
 	s.hangUp()
 }
 

@@ -216,7 +216,8 @@ func TestManyShortPieces(t *testing.T) {
 	all, fds := world(t, rand.New(rand.NewPCG(21, 5)), 1)
 	all[0].Pieces = nil
 	for i := range 3 * maxFrame / (sharedFrom - 1) {
-		all[0].Pieces = append(all[0].Pieces, Piece{Bytes: fmt.Appendf(nil, "%*d", sharedFrom-1, i)})
+		piece := Piece{Bytes: fmt.Appendf(nil, "%*d", sharedFrom-1, i)}
+		all[0].Pieces = append(all[0].Pieces, piece)
 	}
 	a, b := pair(t)
 	given := make(chan error, 1)

@@ -49,6 +49,9 @@ const (
 	// Limit bounds the time in which nothing is read. Larger: connections are silent for longer if
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
+	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
+	// short watchdog ends the server. Smaller: no use.
+	beatTime = time.Second
 	// lastBytes bounds the time in which a relay passes on what a successor has left that has
 	// ended. Larger: the supervisor waits longer. Smaller: slow clients miss the end.
 	lastBytes = time.Second
@@ -61,6 +64,9 @@ type Host interface {
 	// Listeners are its listeners by role, see package listen.
 	Listeners() map[string]net.Listener
 	Began() time.Time // see handover.Offer
+	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
+	// successor starts.
+	Beat()
 	// Pause makes new connections wait in the system, and waits for the answers to requests. resume
 	// undoes it. ok is false if a request goes on.
 	Pause() (resume func(), ok bool)
@@ -155,13 +161,13 @@ func (u *Upgrades) FollowSignals(ctx context.Context) {
 }
 
 // Make does what was asked for. done says that the successor serves, and this process nothing any
-// more; otherwise it serves as before.
-func (u *Upgrades) Make(r request) (done bool) {
+// more; otherwise it serves as before. A successor that starts when ctx ends is given up.
+func (u *Upgrades) Make(ctx context.Context, r request) (done bool) {
 	if r.dry {
 		r.tell(u.plan())
 		return false
 	}
-	report, err := u.make()
+	report, err := u.make(ctx)
 	if err != nil {
 		u.log.Error("no upgrade: this process serves on", "why", err)
 		r.tell("", err)
@@ -184,17 +190,17 @@ func (u *Upgrades) say(report Report) {
 }
 
 // Restart upgrades, if mode is auto or upgrade, because why. If that is not possible, the server
-// stops, or, with upgrade, serves on; then serveOn says why there is no upgrade.
-func (u *Upgrades) Restart(mode, why string) (serveOn error) {
+// stops, or, with upgrade, serves on; then serveOn says why there is no upgrade. ctx is as in Make.
+func (u *Upgrades) Restart(ctx context.Context, mode, why string) (serveOn error) {
 	if mode == "drain" {
 		return nil
 	}
 	u.log.Info("upgrading, as " + why)
 	if mode == "upgrade" {
-		u.Make(request{tell: func(_ string, err error) { serveOn = err }})
+		u.Make(ctx, request{tell: func(_ string, err error) { serveOn = err }})
 		return serveOn
 	}
-	if r, err := u.make(); err != nil {
+	if r, err := u.make(ctx); err != nil {
 		u.log.Info("no upgrade, so all connections are told to reconnect", "why", err)
 	} else {
 		u.say(r)
@@ -236,7 +242,7 @@ func (u *Upgrades) unfit() error {
 	return nil
 }
 
-func (u *Upgrades) make() (r Report, err error) {
+func (u *Upgrades) make(ctx context.Context) (r Report, err error) {
 	counted := &u.figures.Refused
 	defer func() {
 		u.mu.Lock()
@@ -255,13 +261,12 @@ func (u *Upgrades) make() (r Report, err error) {
 	}
 	g := handover.NewGiver(child.Conn)
 	defer g.Close()
-	end, err := u.meet(g)
+	end, stood, err := u.meet(ctx, g, child)
 	if err != nil {
 		child.Kill()
 		return r, explain(err, child)
 	}
 	counted = &u.figures.Failed
-	stood := time.Now()
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // while all wait
 	err = u.give(g, child, began, stood)
 	if err != nil {
@@ -312,23 +317,20 @@ func explain(err error, child *supervise.Child) error {
 	return err
 }
 
-// meet waits until the successor could serve, and makes everything stand still. end ends that; with
-// leave, all is the successor's.
-func (u *Upgrades) meet(g *handover.Giver) (end func(leave bool), err error) {
-	offer, done, err := u.offer()
-	if err != nil {
-		return nil, err
-	}
-	defer done()
-	if err := g.Meet(offer, time.Now().Add(Patience)); err != nil {
-		return nil, err
+// meet waits until the successor could serve, and makes everything stand still, since stood. end
+// ends that; with leave, all is the successor's.
+func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise.Child) (
+	end func(leave bool), stood time.Time, err error) {
+	if err := u.await(ctx, g, child); err != nil {
+		return nil, stood, err
 	}
 	u.relays.Number = u.own()
 	resume, quiet := u.host.Pause()
 	if !quiet {
 		resume()
-		return nil, errors.New("a request of the HTTP API takes too long: try again")
+		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
 	}
+	stood = time.Now()
 	goOn, err := u.host.Stand()
 	end = func(leave bool) {
 		if goOn(leave); !leave {
@@ -338,13 +340,38 @@ func (u *Upgrades) meet(g *handover.Giver) (end func(leave bool), err error) {
 	if err != nil {
 		end(false)
 	}
-	return end, err
+	return end, stood, err
+}
+
+// await waits until the successor could serve. The server serves meanwhile, and is seen to live.
+func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervise.Child) error {
+	offer, done, err := u.offer()
+	if err != nil {
+		return err
+	}
+	defer done()
+	met := make(chan error, 1)
+	go func() { met <- g.Meet(offer, time.Now().Add(Patience)) }()
+	beat := time.NewTicker(beatTime)
+	defer beat.Stop()
+	for {
+		select {
+		case err := <-met:
+			return err
+		case <-beat.C:
+			u.host.Beat()
+		case <-ctx.Done():
+			child.Kill()
+			<-met
+			return errors.New("the server is stopping")
+		}
+	}
 }
 
 // give sends all state and all connections, waits until the successor has them, and gives it the
 // place under the supervisor, before it can start a successor of its own.
 func (u *Upgrades) give(g *handover.Giver, child *supervise.Child, began, stood time.Time) error {
-	g.Begin(stood.Add(Limit))
+	g.Begin(time.Now().Add(Limit))
 	if err := u.host.State(g.Section); err != nil {
 		return err
 	}
