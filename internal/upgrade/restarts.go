@@ -4,7 +4,6 @@ import (
 	"context"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 
 	"reverb/internal/lib/oneatatime"
 )
@@ -17,10 +16,10 @@ type Restarts struct {
 
 	log   *slog.Logger
 	asked chan string
-	busy  atomic.Bool            // a restart was asked for, and Over was not called since
-	over  atomic.Pointer[func()] // ends the turn of this node
 
 	mu      sync.Mutex
+	busy    bool           // a restart was asked for, and Over was not called since
+	over    func()         // ends the turn of this node; nil: it has none
 	waiting []chan<- error // of those that have asked
 }
 
@@ -33,21 +32,24 @@ func NewRestarts(log *slog.Logger) *Restarts {
 // this node, unless ctx ends before. If there is no restart then, refused gets the reason; it has
 // room for it, or is nil. Any goroutine may call it.
 func (r *Restarts) Ask(ctx context.Context, why string, refused chan<- error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	if refused != nil {
-		r.mu.Lock()
 		r.waiting = append(r.waiting, refused)
-		r.mu.Unlock()
 	}
-	if r.busy.Swap(true) {
+	if r.busy {
 		return
 	}
+	r.busy = true
 	go func() {
 		if r.Turns != nil {
 			done, err := r.Turns.Take(ctx)
 			if err != nil {
 				r.log.Warn("other nodes may restart at the same time", "why", err)
 			} else {
-				r.over.Store(&done)
+				r.mu.Lock()
+				r.over = done
+				r.mu.Unlock()
 			}
 		}
 		r.asked <- why
@@ -60,17 +62,17 @@ func (r *Restarts) Asked() <-chan string { return r.asked }
 // Over ends the turn of this node, if it has one. With refused, which says why there was no
 // restart, the next one may be asked for.
 func (r *Restarts) Over(refused error) {
-	if done := r.over.Swap(nil); done != nil {
-		(*done)()
-	}
-	if refused == nil {
-		return
-	}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, c := range r.waiting {
-		c <- refused
+	done := r.over
+	r.over = nil
+	if refused != nil {
+		for _, c := range r.waiting {
+			c <- refused
+		}
+		r.waiting, r.busy = nil, false
 	}
-	r.waiting = nil
-	r.busy.Store(false)
+	r.mu.Unlock()
+	if done != nil {
+		done()
+	}
 }
