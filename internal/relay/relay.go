@@ -319,6 +319,10 @@ func (r *Relay) expire(now time.Time) {
 		r.late = r.late[1:]
 	}
 	if stop := r.stop.Load(); stop != 0 && !now.Before(time.Unix(0, stop)) {
+		for _, v := range r.byes { // whose time has not come
+			r.sayGoodbye(v.link, now)
+		}
+		r.byes = nil
 		for i := range r.links {
 			r.close(&r.links[i])
 		}

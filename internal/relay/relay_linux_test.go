@@ -879,6 +879,20 @@ func TestLeave(t *testing.T) {
 	stream.Close(portable)
 }
 
+// A relay that is stopped says farewell to all.
+func TestFarewellAtStop(t *testing.T) {
+	s := newStage(t)
+	p := s.connect(tls.VersionTLS13)
+	s.relays.Spread = time.Hour
+	s.relay.Farewell(p.sock, []byte("bye"), true)
+	s.relay.End(true)
+	s.relay.Stop(time.Now())
+	if b, err := io.ReadAll(p.client); string(b) != "bye" || err != nil {
+		t.Errorf("the farewell is %q, %v", b, err)
+	}
+	s.relays.Wait(t.Context(), 0)
+}
+
 // A relayed connection has this, a session of crypto/tls and three descriptors in two processes.
 func TestSize(t *testing.T) {
 	if size := unsafe.Sizeof(link{}); size > 128 {
