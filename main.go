@@ -196,7 +196,7 @@ func runStart(ctx context.Context, c *config.Config,
 	}
 	if c.Log.Format == "json" {
 		log.Info("configuration", "variables", c.InForceJSON())
-	} else if !c.Log.Quiet && !line.Greets(stderr, c) {
+	} else if !c.Log.Quiet && !before.Heir() && !line.Greets(stderr, c) {
 		c.PrintInForce(stderr)
 	}
 	if s.node != nil {
