@@ -2,6 +2,7 @@ package test
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
 	"os"
@@ -108,8 +109,20 @@ func upgradeNode(t *testing.T, redis []string) {
 		w.stayers("stays-", &come)
 		go w.run()
 	}
-	time.Sleep(2 * time.Second)
-	come.Store(true)
+	counts := func() {
+		t.Helper()
+		for i := range 7 {
+			want := (size - i + 6) / 7
+			for _, addr := range []string{s.addr, far.addr} {
+				channel := fmt.Sprintf("presence-p%d", i)
+				s.within(channel+": the counts", func() bool {
+					users, err := publisher(addr).GetChannelUsers(channel)
+					return err == nil && len(users.List) == want
+				})
+			}
+		}
+	}
+	counts()
 	stop := make(chan struct{})
 	var beside sync.WaitGroup
 	last := make([]map[string]int, 2)
@@ -120,45 +133,20 @@ func upgradeNode(t *testing.T, redis []string) {
 		})
 		beside.Go(func() { crowdAround(t, addr, i, stop) })
 	}
+	c.hear(s, c.all) // behind the last who has come
+	come.Store(true)
 	for range upgrades {
-		time.Sleep(300 * time.Millisecond)
 		c.timing.Store(true)
 		took := s.upgrade(t)
-		time.Sleep(300 * time.Millisecond)
+		c.hear(s, c.all)
 		c.timing.Store(false)
-		c.late.Lock()
-		slices.Sort(c.latest)
-		if n := len(c.latest); n > 0 {
-			t.Logf("%d connections in %v; %d events: p50 %v, p99 %v, latest %v", size, took, n,
-				c.latest[n/2], c.latest[n*99/100], c.latest[n-1])
-		}
-		c.latest = nil
-		c.late.Unlock()
+		c.report(took)
 	}
 	close(stop)
 	beside.Wait()
-	s.within("the last event everywhere", func() bool {
-		return !slices.ContainsFunc(c.all, func(w *walker) bool {
-			return w.next-1 != last[0][w.room]+last[1][w.room] && w.wrong.Load() == nil
-		})
-	})
-	for _, w := range c.all {
-		if why := w.wrong.Load(); why != nil {
-			t.Fatal(*why)
-		} else if w.ended.Load() {
-			t.Fatalf("%s has ended", w.id)
-		}
-	}
-	for i := range 7 {
-		want := (size - i + 6) / 7
-		for _, addr := range []string{s.addr, far.addr} {
-			channel := fmt.Sprintf("presence-p%d", i)
-			s.within(channel+": the counts", func() bool {
-				users, err := publisher(addr).GetChannelUsers(channel)
-				return err == nil && len(users.List) == want
-			})
-		}
-	}
+	maps.Copy(last[0], last[1])
+	c.whole(s, last[0])
+	counts()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, line := range s.log {

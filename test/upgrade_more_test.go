@@ -126,7 +126,7 @@ func (c *throng) hear(s *server, all []*walker) {
 }
 
 // unhurt fails the test if one of them has ended, or has seen a fault.
-func unhurt(t *testing.T, all []*walker) {
+func unhurt(t testing.TB, all []*walker) {
 	t.Helper()
 	for _, w := range all {
 		if why := w.wrong.Load(); why != nil {

@@ -42,7 +42,7 @@ type walker struct {
 	in    *bufio.Reader
 	id    string
 	room  string
-	next  int // the number of the next event of its room; 0: any
+	next  atomic.Int64 // the number of the next event of its room; 0: any
 	pongs atomic.Int64
 	heard atomic.Int64           // numbered events
 	wrong atomic.Pointer[string] // what was not as it should be
@@ -174,10 +174,10 @@ func (w *walker) run() {
 			w.fault("cannot be read: %.80s", b)
 			continue
 		}
-		if w.next != 0 && n.N != w.next {
-			w.fault("event %d came instead of %d", n.N, w.next)
+		if next := w.next.Load(); next != 0 && int64(n.N) != next {
+			w.fault("event %d came instead of %d", n.N, next)
 		}
-		w.next = n.N + 1
+		w.next.Store(int64(n.N) + 1)
 		w.heard.Add(1)
 		if w.of.timing.Load() {
 			w.of.late.Lock()
@@ -261,7 +261,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	stop, published := make(chan struct{}), make(chan map[string]int)
 	go func() { published <- publishNumbers(t, s.addr, names, 5*time.Millisecond, "", stop) }()
-	time.Sleep(time.Second)
+	c.hear(s, c.all)
 	ping := clientFrame([]byte(`{"event":"pusher:ping","data":{}}`), 1)
 	for range upgrades {
 		before := make([]int64, size)
@@ -272,7 +272,7 @@ func TestUpgrade(t *testing.T) {
 		}
 		c.timing.Store(true)
 		took := s.upgrade(t)
-		time.Sleep(300 * time.Millisecond)
+		c.hear(s, c.all)
 		c.timing.Store(false)
 		for i, w := range c.all {
 			if i%2 == 0 {
@@ -280,34 +280,41 @@ func TestUpgrade(t *testing.T) {
 			}
 		}
 		for i, w := range c.all {
-			for begun := time.Now(); i%2 == 0 && w.pongs.Load() == before[i]; {
-				if time.Since(begun) > 5*time.Second {
-					t.Fatalf("%s: no pong, ended %v, %v", w.id, w.ended.Load(), w.wrong.Load())
-				}
-				time.Sleep(time.Millisecond)
-			}
+			s.within(w.id+": a pong", func() bool { return i%2 != 0 || w.pongs.Load() > before[i] })
 		}
-		c.late.Lock()
-		slices.Sort(c.latest)
-		if n := len(c.latest); n > 0 {
-			t.Logf("%d connections in %v; %d events: p50 %v, p99 %v, latest %v", size, took, n,
-				c.latest[n/2], c.latest[n*99/100], c.latest[n-1])
-		}
-		c.latest = nil
-		c.late.Unlock()
+		c.report(took)
 	}
 	close(stop)
 	last := <-published
-	time.Sleep(500 * time.Millisecond)
+	c.whole(s, last)
 	for _, w := range c.all {
-		if why := w.wrong.Load(); why != nil {
-			t.Fatal(*why)
-		} else if w.ended.Load() {
-			t.Fatalf("%s has ended", w.id)
-		}
 		w.nc.Close()
 	}
 	t.Logf("%d events of the first room", last[names[0]])
+}
+
+// report tells how late events were since the last report.
+func (c *throng) report(took time.Duration) {
+	c.late.Lock()
+	defer c.late.Unlock()
+	slices.Sort(c.latest)
+	if n := len(c.latest); n > 0 {
+		c.t.Logf("%d connections in %v; %d events: p50 %v, p99 %v, latest %v", len(c.all), took, n,
+			c.latest[n/2], c.latest[n*99/100], c.latest[n-1])
+	}
+	c.latest = nil
+}
+
+// whole waits until each has the last event of its room, and fails the test if one has ended or
+// has seen a fault. last are the numbers of these events.
+func (c *throng) whole(s *server, last map[string]int) {
+	c.t.Helper()
+	for _, w := range c.all {
+		s.within(w.id+": the last event of "+w.room, func() bool {
+			return w.next.Load() == int64(last[w.room])+1 || w.wrong.Load() != nil || w.ended.Load()
+		})
+	}
+	unhurt(c.t, c.all)
 }
 
 // resources are the descriptors of a process and its memory in kB.
@@ -430,13 +437,7 @@ func TestUpgradeTLS(t *testing.T) {
 	}
 	close(stop)
 	last := <-published
-	for _, w := range c.all {
-		if why := w.wrong.Load(); why != nil {
-			t.Fatal(*why)
-		} else if w.ended.Load() {
-			t.Fatalf("%s has ended", w.id)
-		}
-	}
+	c.whole(s, last)
 	t.Logf("%d events of the first room", last[names[0]])
 	second := s.successors()[0]
 	if _, err := os.Stat("/proc/" + second); err != nil {
