@@ -5,18 +5,13 @@ import (
 	"context"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/hkdf"
-	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"io"
-	"math/big"
 	mathrand "math/rand/v2"
 	"net"
 	"os"
@@ -31,6 +26,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/selfsigned"
 )
 
 // base is a poll.Base inside something else, as a listener wraps it.
@@ -77,16 +73,12 @@ func newStage(t *testing.T) *stage {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	made := selfsigned.Make(t, "relay.test", time.Unix(0, 0), time.Now().Add(time.Hour))
+	cert, err := tls.X509KeyPair([]byte(made.Cert), []byte(made.Key))
 	if err != nil {
 		t.Fatal(err)
 	}
-	template := &x509.Certificate{SerialNumber: big.NewInt(1)}
-	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &stage{t: t, poller: p, cert: tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}}
+	s := &stage{t: t, poller: p, cert: cert}
 	s.relay = s.relays.New(p)
 	t.Cleanup(func() { p.Close() }) // a relay that was started has closed it
 	return s

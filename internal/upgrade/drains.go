@@ -16,6 +16,10 @@ const (
 	// processes take memory and descriptors for longer. Smaller: upgrades in a row close
 	// connections.
 	mostRelays = 2
+	// mostKnown bounds the relays of which a predecessor tells. There are mostRelays, and those
+	// that are drained. Larger: the numbers of relays, from 1 to 255, may run out. Smaller:
+	// upgrades in quick succession are refused.
+	mostKnown = 64
 	// drainStep is the time between two parts of a drain. Larger: more connections return at once.
 	// Smaller: all connections are looked at more often.
 	drainStep = 100 * time.Millisecond
@@ -59,7 +63,7 @@ func (d *drains) setState(b []byte, now time.Time) error {
 		}
 		d.since[uint8(n)] = now.Add(-time.Duration(age))
 	}
-	if f.Bad || was == 0 || was > 255 {
+	if f.Bad || was == 0 || was > 255 || len(d.since) > mostKnown {
 		return errors.New("relays: it makes no sense")
 	}
 	for d.number = uint8(was) + 1; d.number == 0 || !d.since[d.number].IsZero(); d.number++ {

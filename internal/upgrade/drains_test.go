@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
@@ -115,6 +116,18 @@ func TestFiguresPassOn(t *testing.T) {
 	}
 	if err := setFigures(&got, append(state, "later"...)); err != nil {
 		t.Errorf("figures of a later version: %v", err)
+	}
+}
+
+// A predecessor cannot use up the numbers of relays.
+func TestTooManyRelays(t *testing.T) {
+	state := []byte{1}
+	for n := range uint64(255) {
+		state = binary.AppendUvarint(binary.AppendUvarint(state, n+1), 1)
+	}
+	d := &drains{held: new(relay.Held)}
+	if err := d.setState(state, time.Now()); err == nil {
+		t.Error("they are taken over")
 	}
 }
 

@@ -199,27 +199,25 @@ func (s *Sender) logOf(q *queue) *slog.Logger {
 	return log.With("url", show.Text(redact.Parsed(h.URL)))
 }
 
-// tellLoss writes into the log that transitions were lost.
+// tellLoss writes into the log that transitions were lost, for want of room.
 func (s *Sender) tellLoss(q *queue) {
-	s.mu.Lock()
-	n := q.untold
-	q.untold = 0
-	s.mu.Unlock()
-	if n > 0 {
-		s.logOf(q).Warn("webhooks were dropped: there is no room; the receiver's idea of who is "+
-			"where may be wrong; raise REVERB_WEBHOOK_QUEUE_BYTES, or see why it takes so long",
-			"transitions", n)
-	}
+	s.tellLost(q, &q.untold, "there is no room; raise REVERB_WEBHOOK_QUEUE_BYTES, or see why it "+
+		"takes so long")
 }
 
 // tellOrphans writes into the log that transitions were lost with the URL that they waited for.
 func (s *Sender) tellOrphans(q *queue) {
+	s.tellLost(q, &q.orphans, "their URL is configured no more")
+}
+
+// tellLost writes a count into the log, if it is not 0, and begins it again. Sender.mu guards it.
+func (s *Sender) tellLost(q *queue, count *int, why string) {
 	s.mu.Lock()
-	n := q.orphans
-	q.orphans = 0
+	n := *count
+	*count = 0
 	s.mu.Unlock()
 	if n > 0 {
-		s.logOf(q).Warn("webhooks were dropped: their URL is configured no more; the receiver's "+
-			"idea of who is where may be wrong", "transitions", n)
+		s.logOf(q).Warn("webhooks were dropped: "+why+"; the receiver's idea of who is where "+
+			"may be wrong", "transitions", n)
 	}
 }

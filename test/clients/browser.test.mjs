@@ -1,40 +1,21 @@
 // A page in Chromium: every kind of channel, a whisper, a lost connection.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
-import { createReadStream } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import puppeteer from 'puppeteer-core';
 import { Server, authorizer } from './server.mjs';
+import { chromium, wait } from './chromium.mjs';
 
-const files = {
-  '/': ['text/html', '../browser/page.html'],
-  '/pusher.js': ['text/javascript', '../node_modules/pusher-js/dist/web/pusher-with-encryption.min.js'],
-  '/echo.js': ['text/javascript', '../node_modules/laravel-echo/dist/echo.iife.js'],
-};
 
-// By clock: a page that is not in front draws no frames.
-const wait = { timeout: 40_000, polling: 50 };
-
-let server, library, auth, pages, browser;
+let server, library, auth, chromes, pages, browser;
 before(async () => {
   // The page comes from this origin, so the server must let it in, and only it.
   server = await Server.start({ REVERB_ALLOWED_ORIGINS: '127.0.0.1', REVERB_COMPRESSION: 'true' });
   library = server.library();
   auth = await authorizer(library);
-  pages = createServer((req, res) => {
-    const file = files[new URL(req.url, 'http://x').pathname];
-    if (!file) return res.writeHead(404).end();
-    res.setHeader('Content-Type', file[0]);
-    createReadStream(fileURLToPath(new URL(file[1], import.meta.url))).pipe(res);
-  });
-  await new Promise((resolve) => pages.listen(0, '127.0.0.1', resolve));
-  browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows'] });
+  chromes = await chromium();
+  ({ pages, browser } = chromes);
 });
 after(async () => {
-  await browser?.close();
-  pages.closeAllConnections();
-  pages.close();
+  await chromes?.close();
   auth.close();
   assert.equal(await server.stop(), 0);
 });

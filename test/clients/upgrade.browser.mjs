@@ -4,42 +4,25 @@
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { createServer } from 'node:http';
-import { createReadStream } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
-import puppeteer from 'puppeteer-core';
 import Pusher from 'pusher';
 import { authorizer } from './server.mjs';
+import { chromium, wait } from './chromium.mjs';
 
-const files = {
-  '/': ['text/html', '../browser/page.html'],
-  '/pusher.js': ['text/javascript', '../node_modules/pusher-js/dist/web/pusher-with-encryption.min.js'],
-  '/echo.js': ['text/javascript', '../node_modules/laravel-echo/dist/echo.iife.js'],
-};
-const wait = { timeout: 40_000, polling: 50 };
 const ports = process.env.REVERB_PORTS.split(',');
 const library = new Pusher({
   appId: 'app-id', key: 'app-key', secret: 'app-secret', host: '127.0.0.1', port: ports[0], useTLS: false,
   encryptionMasterKeyBase64: Buffer.alloc(32, 7).toString('base64'),
 });
 
-let auth, pages, browser;
+let auth, chromes, pages, browser;
 before(async () => {
   auth = await authorizer(library);
-  pages = createServer((req, res) => {
-    const file = files[new URL(req.url, 'http://x').pathname];
-    if (!file) return res.writeHead(404).end();
-    res.setHeader('Content-Type', file[0]);
-    createReadStream(fileURLToPath(new URL(file[1], import.meta.url))).pipe(res);
-  });
-  await new Promise((resolve) => pages.listen(0, '127.0.0.1', resolve));
-  browser = await puppeteer.launch({ executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium', headless: true, args: ['--no-sandbox', '--disable-gpu', '--disable-dev-shm-usage', '--disable-background-timer-throttling', '--disable-renderer-backgrounding', '--disable-backgrounding-occluded-windows'] });
+  chromes = await chromium();
+  ({ pages, browser } = chromes);
 });
 after(async () => {
-  await browser?.close();
-  pages.closeAllConnections();
-  pages.close();
+  await chromes?.close();
   auth.close();
 });
 
