@@ -720,7 +720,6 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			s.logStop("stopping")
 			return nil
 		case why := <-s.restarts.Asked():
-			s.loops.relays.Spread = s.config.Limits.Grace
 			if err := s.upgrades.Restart(ctx, s.config.Limits.Restart, why); err != nil {
 				s.restarts.Over(err)
 				continue
@@ -730,7 +729,6 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 			}
 			return nil
 		case what := <-s.upgrades.Asked():
-			s.loops.relays.Spread = s.config.Limits.Grace
 			if s.upgrades.Make(ctx, what) {
 				return nil
 			}
@@ -884,6 +882,7 @@ func (s *server) Began() time.Time                   { return s.loops.began }
 func (s *server) Loops() int                         { return len(s.loops.all) }
 func (s *server) Relays() *relay.Relays              { return s.loops.relays }
 func (s *server) Places() int64                      { return s.limit }
+func (s *server) Grace() time.Duration               { return s.config.Limits.Grace }
 
 // Unfit is part of upgrade.Host.
 func (s *server) Unfit() string {

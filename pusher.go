@@ -1263,11 +1263,14 @@ func give(l *loop, to *handover.Batch) error {
 func (c *client) describe(h *handover.Connection) {
 	h.App, h.Socket, h.PingTick = c.app.id, c.id.Number(), c.pingTick
 	h.Library, h.Relay = c.app.hub.libraries.Text(c.library), c.relay
-	for flag, set := range map[handover.Flags]bool{handover.Control: c.control,
-		handover.Pinged: c.pinged, handover.Authorized: c.authorized} {
-		if set {
-			h.Flags |= flag
-		}
+	if c.control {
+		h.Flags |= handover.Control
+	}
+	if c.pinged {
+		h.Flags |= handover.Pinged
+	}
+	if c.authorized {
+		h.Flags |= handover.Authorized
 	}
 	if x := c.extra; x != nil {
 		h.LimitEnd, h.Attempts = x.window.State()

@@ -30,13 +30,13 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
 	"runtime/debug"
 	"sync"
 	"time"
 
 	"reverb/internal/admin"
 	"reverb/internal/handover"
+	"reverb/internal/lib/descriptors"
 	"reverb/internal/lib/poll"
 	"reverb/internal/relay"
 	"reverb/internal/supervise"
@@ -79,8 +79,10 @@ type Host interface {
 	// may call it, but one for each loop.
 	Loops() int
 	Give(loop int, to *handover.Batch) error
-	// Relays are where a loop leaves what it cannot pass on.
+	// Relays are where a loop leaves what it cannot pass on. Grace is the time over which
+	// connections are told to reconnect.
 	Relays() *relay.Relays
+	Grace() time.Duration
 	// Places is for how many connections there are descriptors.
 	Places() int64
 	// Each calls visit for every connection, with the relay that has its socket, or 0, and done for
@@ -324,7 +326,7 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 	if err := u.await(ctx, g, child); err != nil {
 		return nil, stood, err
 	}
-	u.relays.Number = u.own()
+	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
 	resume, quiet := u.host.Pause()
 	if !quiet {
 		resume()
@@ -417,34 +419,21 @@ func (u *Upgrades) giveConnections(g *handover.Giver) error {
 
 // offer has the listeners, until done is called.
 func (u *Upgrades) offer() (o handover.Offer, done func(), err error) {
-	var files []*os.File
-	done = func() {
-		for _, f := range files {
-			f.Close()
-		}
-	}
+	var all descriptors.Set
 	o.Began = u.host.Began()
 	for role, ln := range u.host.Listeners() {
-		file, ok := ln.(interface{ File() (*os.File, error) })
-		if !ok {
+		err := all.Add(ln)
+		if errors.Is(err, descriptors.ErrNone) {
 			continue
 		}
-		f, err := file.File()
-		if err == nil {
-			files = append(files, f)
-			var raw interface{ Control(func(uintptr)) error }
-			if raw, err = f.SyscallConn(); err == nil { // not Fd, which makes accepting block
-				err = raw.Control(func(fd uintptr) {
-					o.Listeners = append(o.Listeners, handover.Listener{Role: role, FD: int(fd)})
-				})
-			}
-		}
 		if err != nil {
-			done()
+			all.Close()
 			return o, nil, err
 		}
+		fd := all.FDs[len(all.FDs)-1]
+		o.Listeners = append(o.Listeners, handover.Listener{Role: role, FD: fd})
 	}
-	return o, done, nil
+	return o, all.Close, nil
 }
 
 // Succeeded says whether a successor serves.

@@ -17,6 +17,7 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/lib/descriptors"
 	"reverb/internal/lib/resp"
 )
 
@@ -217,26 +218,18 @@ func (r *Buffer) Done() {
 
 // Descriptors gives to the descriptors of links, which stay open until to has returned.
 func Descriptors(links []*Link, to func(fds []int) error) error {
-	var fds []int
+	var all descriptors.Set
+	defer all.Close()
 	for _, l := range links {
-		c, ok := l.nc.(interface{ File() (*os.File, error) })
-		if !ok {
+		err := all.Add(l.nc)
+		if errors.Is(err, descriptors.ErrNone) {
 			return errors.New("the connection to Redis is encrypted and cannot be handed over")
-		}
-		f, err := c.File()
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		raw, err := f.SyscallConn() // not Fd, which makes reading block
-		if err == nil {
-			err = raw.Control(func(fd uintptr) { fds = append(fds, int(fd)) })
 		}
 		if err != nil {
 			return err
 		}
 	}
-	return to(fds)
+	return to(all.FDs)
 }
 
 // Conns makes connections of descriptors, which it owns. After an error there are none.
