@@ -357,9 +357,12 @@ func TestUpgradeHangs(t *testing.T) {
 	s.hangUp()
 }
 
-// A server that is asked to stop does not wait for a successor that hangs.
+// While a successor hangs the watchdog is told that the server lives, and a server that is asked to
+// stop does not wait for it.
 func TestUpgradeHangsAtStop(t *testing.T) {
-	s := standingServer(t)
+	name := filepath.Join(t.TempDir(), "notify")
+	n := listenNotify(t, name)
+	s := standingServer(t, "NOTIFY_SOCKET="+name, "WATCHDOG_USEC=900000")
 	s.join(4)
 	s.setDeed(t, deed{Mode: "hang"})
 	answer := make(chan string, 1)
@@ -368,6 +371,14 @@ func TestUpgradeHangsAtStop(t *testing.T) {
 		answer <- out
 	}()
 	s.within("a successor", func() bool { return len(offspring(s.cmd.Process.Pid)) > 0 })
+	for n.c.SetReadDeadline(time.Now()); ; { // what came before
+		if _, err := n.c.Read(make([]byte, 4096)); err != nil {
+			break
+		}
+	}
+	for range 3 {
+		n.await("WATCHDOG=1")
+	}
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	if out := <-answer; out != "reverb: the server is stopping" {
 		t.Errorf("got %s", out)

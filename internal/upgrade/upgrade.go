@@ -50,8 +50,8 @@ const (
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
-	// short watchdog ends the server. Smaller: no use.
-	beatTime = time.Second
+	// short watchdog ends the server. Smaller: the loops have more to do.
+	beatTime = 100 * time.Millisecond
 	// lastBytes bounds the time in which a relay passes on what a successor has left that has
 	// ended. Larger: the supervisor waits longer. Smaller: slow clients miss the end.
 	lastBytes = time.Second
