@@ -209,7 +209,7 @@ func runStart(ctx context.Context, c *config.Config,
 	}
 	if next := s.upgrades; next.Succeeded() {
 		s.around.hooks.Close(context.Background()) // what is under way was cancelled
-		*s = server{}                              // the memory of its connections
+		// what still answers an asker reads s, and nothing else
 		return next.End(ctx)
 	}
 	log.Info("stopped")

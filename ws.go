@@ -1023,6 +1023,7 @@ func (l *loop) run() {
 			if l.pausing = nil; !l.stand(p) {
 				return
 			}
+			l.endTurn(now) // what flush has put off
 			continue
 		}
 		l.deliver(now)

@@ -290,10 +290,7 @@ func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
 
 // sound says whether what c says of itself fits together.
 func (c *Connection) sound() bool {
-	p := &c.Partial
-	if p.Left > p.Length || p.InFrame && len(p.Head) > 0 || len(p.Head) > maxHead ||
-		len(p.Ctl) > maxControl || p.Op > maxOp || p.Message > maxOp ||
-		int64(len(p.Body)) > int64(c.MaxMessage) || p.Left > 1<<31 {
+	if c.MaxMessage >= 1<<31 || !c.Partial.sound(uint64(c.MaxMessage)) {
 		return false
 	}
 	for _, v := range c.Pieces {
@@ -306,15 +303,56 @@ func (c *Connection) sound() bool {
 			return false
 		}
 	}
-	return c.MaxMessage < 1<<31
+	return true
 }
 
-// What RFC 6455 allows of a partial frame.
+// Opcodes of RFC 6455 §5.2, and what it allows of a control frame.
 const (
-	maxHead    = 14  // bytes of a header
-	maxControl = 125 // bytes of a control frame
-	maxOp      = 15
+	opText     = 1
+	opBinary   = 2
+	opClose    = 8
+	opPong     = 10
+	maxControl = 125 // bytes
 )
+
+// sound says whether a client whose messages have at most max bytes can have sent p.
+func (p *Partial) sound(max uint64) bool {
+	if whole(p.Head) || p.Message > opBinary || uint64(len(p.Body)) > max ||
+		len(p.Ctl) > maxControl || p.Message == 0 && len(p.Body) > 0 {
+		return false
+	}
+	come := p.Length - p.Left // of the frame
+	switch {
+	case !p.InFrame:
+		return true
+	case p.Left > p.Length, len(p.Head) > 0, p.Op > opBinary && p.Op < opClose, p.Op > opPong:
+		return false
+	case p.Op >= opClose:
+		return p.Fin && p.Length <= maxControl && uint64(len(p.Ctl)) == come
+	}
+	// a first frame begins its message: nothing else has come of it
+	first, all := p.Op != 0, uint64(len(p.Body))
+	return p.Message != 0 && (!first || p.Op == p.Message && all == come) &&
+		come <= all && p.Length <= max-(all-come)
+}
+
+// whole says whether b has all of a frame header: then the frame has begun, and b is none of it.
+func whole(b []byte) bool {
+	if len(b) < 2 {
+		return false
+	}
+	n := 2
+	switch b[1] & 0x7f {
+	case 126:
+		n += 2
+	case 127:
+		n += 8
+	}
+	if b[1]&0x80 != 0 {
+		n += 4 // the mask
+	}
+	return len(b) >= n
+}
 
 // slice is a field of addBytes.
 func (r *reader) slice(f field, shared [][]byte) []byte {

@@ -26,7 +26,7 @@ func sendFiles(c *net.UnixConn, b []byte, fds []int) error {
 // exec.
 func receiveFiles(c *net.UnixConn, b, oob []byte) (n int, fds []int, err error) {
 	n, size, flags, _, err := c.ReadMsgUnix(b, oob)
-	if err != nil || size == 0 {
+	if err != nil || size == 0 && flags&unix.MSG_CTRUNC == 0 {
 		return n, nil, err
 	}
 	all, err := unix.ParseSocketControlMessage(oob[:size])

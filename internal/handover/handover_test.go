@@ -66,13 +66,27 @@ func drawn(rng *rand.Rand, shared [][]byte) *Connection {
 	if yes() {
 		c.MaxMessage = 1 << 20
 		p := &c.Partial
-		*p = Partial{InFrame: yes(), Length: rng.Uint64N(1 << 20), Mask: rng.Uint32(),
-			Op: uint8(rng.IntN(16)), Fin: yes(), Message: uint8(rng.IntN(16)), Deflated: yes(),
-			UTF8: uint8(rng.IntN(9)), Body: bytesOf(900), Ctl: bytesOf(125)}
-		p.Left = rng.Uint64N(p.Length + 1)
-		if !p.InFrame {
-			p.Head = bytesOf(14)
+		*p = Partial{InFrame: yes(), Mask: rng.Uint32(), Fin: yes(), Deflated: yes(),
+			Message: uint8(1 + rng.IntN(2)), UTF8: uint8(rng.IntN(9)), Body: bytesOf(900)}
+		come := uint64(len(p.Body))
+		switch p.Op = []uint8{0, p.Message, 8, 9, 10}[rng.IntN(5)]; {
+		case !p.InFrame:
+			p.Op, p.Fin, p.Ctl, p.Head = 0, false, bytesOf(125), bytesOf(13)
+			if whole(p.Head) {
+				p.Head = p.Head[:1]
+			}
+			come = 0
+		case p.Op >= 8:
+			p.Fin, p.Ctl = true, bytesOf(125)
+			come = uint64(len(p.Ctl))
+			p.Left = rng.Uint64N(126 - come)
+		case p.Op == 0:
+			come = rng.Uint64N(come + 1)
+			p.Left = rng.Uint64N(1<<20 - 900)
+		default:
+			p.Left = rng.Uint64N(1<<20 - 900)
 		}
+		p.Length = p.Left + come
 	}
 	for range rng.IntN(4) {
 		c.Subscriptions = append(c.Subscriptions, Subscription{Channel: "c" + text(9),

@@ -28,7 +28,7 @@ func everything() (names []string, sections map[string]string, all []*Connection
 		{App: "app-id", Socket: 1<<63 | 5, Flags: Deflate | Control | Pinged | Authorized | Counted,
 			Library: "pusher-js 8.4.0", Remote: "[2001:db8::1]:5000", Relay: 2,
 			MaxMessage: 10_000, Since: 1, Seen: 200, PingTick: 201, LimitEnd: 260, Attempts: 7,
-			Partial: Partial{InFrame: true, Length: 400, Left: 300, Mask: 0xdeadbeef, Op: 1,
+			Partial: Partial{InFrame: true, Length: 400, Left: 300, Mask: 0xdeadbeef, Op: 0,
 				Fin: true, Message: 1, Deflated: true, UTF8: 3, Body: long[:700]},
 			Unread: []byte("\x81\x80"),
 			Pieces: []Piece{{Bytes: long[3:], Cut: true}, {Bytes: []byte("\x8a\x00"), Pong: true},

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix" // PR_SET_CHILD_SUBREAPER
 
@@ -21,6 +22,10 @@ import (
 // an upgrade. Larger: no use. Smaller: it reads more often.
 const maxTold = 512
 
+// signalLag is how much later than the context the signal that has ended it can come. Larger: what
+// stops this process before it is a thin parent takes longer. Smaller: a signal is passed on twice.
+const signalLag = 100 * time.Millisecond
+
 // passedOn are the signals that the thin parent passes on. What a terminal sends to stop a job
 // reaches the whole group.
 func passedOn() []os.Signal {
@@ -29,7 +34,7 @@ func passedOn() []os.Signal {
 }
 
 // Parent makes this process the thin parent of c, to which PassOn has passed its place, and of all
-// later successors. It passes signals to the newest; if ctx is done already, SIGTERM. It reaps
+// later successors. It passes signals to the newest; the end of ctx counts as SIGTERM. It reaps
 // every process that becomes a child of this one, and gives free memory back to the system; the
 // caller should have dropped what it does not need. Parent returns when the newest has ended. code
 // is for the end of this process: the newest's code, or 128 + n if signal n has ended it.
@@ -44,16 +49,21 @@ func (r *Role) Parent(ctx context.Context, c *Child, log *slog.Logger) (code int
 	debug.FreeOSMemory()
 	log.Debug("this process stays as the parent of its successors", "pid", c.PID)
 	t := &thin{first: c, newest: c.PID, log: log}
-	if ctx.Err() != nil {
-		t.pass(syscall.SIGTERM)
-	}
 	t.reap() // what has ended before Notify
+	stop, late, told := ctx.Done(), (<-chan time.Time)(nil), false
 	for done := c.Done(); !t.over; {
 		select {
+		case <-stop: // perhaps by a signal from before Notify, which nobody else passes on
+			stop, late = nil, time.After(signalLag)
+		case <-late:
+			if !told {
+				t.pass(syscall.SIGTERM)
+			}
 		case s := <-signals:
 			if s == unix.SIGCHLD {
 				t.reap()
 			} else {
+				told = told || s == syscall.SIGTERM || s == syscall.SIGINT
 				t.pass(s.(syscall.Signal))
 			}
 		case <-done:
@@ -70,8 +80,9 @@ type thin struct {
 	first  *Child
 	newest int    // the process that counts
 	told   []byte // the beginning of a line
+	last   int    // the process that has ended last
 	over   bool   // newest has ended
-	code   int    // its code
+	code   int    // of last
 	log    *slog.Logger
 }
 
@@ -115,9 +126,12 @@ func (t *thin) ended(pid, code int) {
 	if pid == t.first.PID {
 		t.first.Reaped(code)
 	}
-	if t.listen(); pid == t.newest && !t.over {
-		t.over, t.code = true, code
+	if t.over {
+		return
 	}
+	t.last, t.code = pid, code
+	t.listen()
+	t.over = t.over || t.last == t.newest
 }
 
 // listen reads what successors have told until now. A process tells of its successor before it
@@ -165,9 +179,11 @@ func (t *thin) hear(line string) {
 		t.log.Error("a successor has told what this version does not understand", "line", line)
 		return
 	}
+	if t.newest = pid; pid == t.last {
+		return // its end is known, see ended
+	}
 	var status syscall.WaitStatus
 	ended, err := syscall.Wait4(pid, &status, syscall.WNOHANG, nil)
-	t.newest = pid
 	switch {
 	case err != nil: // it ended before this process knew that it counts
 		t.log.Error("the process that has taken over has ended at once", "pid", pid)

@@ -44,7 +44,9 @@ func (r *Restarts) Ask(ctx context.Context, why string, refused chan<- error) {
 	go func() {
 		if r.Turns != nil {
 			done, err := r.Turns.Take(ctx)
-			if err != nil {
+			if ctx.Err() != nil {
+				// this node stops: it needs no turn
+			} else if err != nil {
 				r.log.Warn("other nodes may restart at the same time", "why", err)
 			} else {
 				r.mu.Lock()

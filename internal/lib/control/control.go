@@ -5,9 +5,8 @@
 // Both sides check the folder: no other user may decide what is in it (unixsock.Private). Both ask
 // the system for the user of the other side. The server answers root and its own user. The asker
 // believes root, its own user and, as root, the owner of the folder. Linux, macOS and FreeBSD tell
-// the user; on other systems only the folder decides, and on Windows it is the user's own. The
-// text of an
-// answer still comes from the other user.
+// the user; on other systems only the folder decides, and on Windows it is the user's own. The text
+// of an answer still comes from the other user.
 package control
 
 import (
