@@ -643,8 +643,8 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
 	s.around.hooks.Hold()
-	s.notify("STOPPING=1", fmt.Sprintf("STATUS=Stopping: %d connections are told to reconnect",
-		s.sockets.Load()))
+	s.notify("STOPPING=1", "STATUS=Stopping: told to reconnect: "+
+		show.Count(s.sockets.Load(), "connection"))
 	for _, l := range s.listeners {
 		l.Close() // an error changes nothing now
 	}
@@ -775,7 +775,7 @@ func (s *server) address() string {
 }
 
 func (s *server) status() string {
-	return fmt.Sprintf("%d connections on %s", s.sockets.Load(), s.listeners[0].Addr())
+	return show.Count(s.sockets.Load(), "connection") + " on " + s.listeners[0].Addr().String()
 }
 
 func (s *server) notify(assignments ...string) {
@@ -1018,14 +1018,15 @@ func runRestart(ctx context.Context, c *config.Config,
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
-	fmt.Fprintf(stdout, "reverb (%s) on %s restarts, with %d connections\n", r.Who, r.Listening,
-		r.Connections)
+	fmt.Fprintf(stdout, "reverb (%s) on %s restarts, with %s\n", r.Who, r.Listening,
+		show.Count(r.Connections, "connection"))
 	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
 	}
 	if next, ok := socketsOf(c).Find(c.Address()); ok {
-		fmt.Fprintf(stdout, "reverb (%s) serves, with %d connections\n", next.Who, next.Connections)
+		fmt.Fprintf(stdout, "reverb (%s) serves, with %s\n", next.Who,
+			show.Count(next.Connections, "connection"))
 	} else {
 		fmt.Fprintln(stdout, "stopped")
 	}

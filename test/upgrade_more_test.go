@@ -249,7 +249,7 @@ func TestUpgradeSystemd(t *testing.T) {
 				os.Getpid())
 		}
 		got = from(next)("READY=1")
-		if !strings.Contains(got.text, "\nSTATUS=1 connections on 127.0.0.1:") {
+		if !strings.Contains(got.text, "\nSTATUS=1 connection on 127.0.0.1:") {
 			t.Errorf("the successor says %q", got.text)
 		}
 		from(next)("WATCHDOG=1")

@@ -191,8 +191,8 @@ func (s Sockets) hint(err error, address string) string {
 // holder says which process listens on an address that is in use.
 func (s Sockets) holder(address string) string {
 	if r, ok := s.Find(address); ok && port(r.Listening) == port(address) {
-		return fmt.Sprintf(": reverb is running there already (%s, %d connections); "+
-			"reverb restart asks it to stop", r.Who, r.Connections)
+		return fmt.Sprintf(": reverb is running there already (%s, %s); "+
+			"reverb restart asks it to stop", r.Who, show.Count(r.Connections, "connection"))
 	}
 	p, ok := portowner.Find(port(address))
 	switch {

@@ -143,8 +143,8 @@ func (s Sockets) Check(
 	add func(verdict, format string, args ...any),
 ) (running bool) {
 	if r, ok := s.Find(address); ok {
-		add("ok", "listening: reverb is running on %s (%s, %d connections)",
-			r.Listening, r.Who, r.Connections)
+		add("ok", "listening: reverb is running on %s (%s, %s)",
+			r.Listening, r.Who, show.Count(r.Connections, "connection"))
 		s.checkUpgrade(address, add)
 		return true
 	}

@@ -9,6 +9,7 @@ import (
 	"reverb/internal/admin"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/recordlog"
+	"reverb/internal/lib/show"
 	"reverb/internal/relay"
 )
 
@@ -36,28 +37,26 @@ func (p *Plan) limit(connections int64) {
 }
 
 func (p Plan) String() string {
-	return "upgrade: " + words(
-		part{p.Plain + p.Encrypted + p.Relayed - p.Told, "connections would go on", true},
-		part{p.Encrypted - p.Told, "of them encrypted, relayed by this process", false},
-		part{p.Relayed, "of them relayed by a process before it", false},
-		part{p.Told, "would be told to reconnect, for want of descriptors", false})
+	on := p.Plain + p.Encrypted + p.Relayed - p.Told
+	return "upgrade: " + show.Count(on, "connection") + " would go on" + words(
+		part{p.Encrypted - p.Told, "of them encrypted, relayed by this process"},
+		part{p.Relayed, "of them relayed by a process before it"},
+		part{p.Told, "would be told to reconnect, for want of descriptors"})
 }
 
-// part is a part of a sentence about so many connections; it is left out if there are none, unless
-// always is set.
+// part is a part of a sentence about so many connections; it is left out if there are none.
 type part struct {
-	n      int64
-	what   string
-	always bool
+	n    int64
+	what string
 }
 
 func words(all ...part) (text string) {
 	for _, p := range all {
-		if p.n > 0 || p.always {
+		if p.n > 0 {
 			text += fmt.Sprintf(", %d %s", p.n, p.what)
 		}
 	}
-	return text[2:]
+	return text
 }
 
 // Report says what an upgrade has done.
@@ -70,11 +69,18 @@ type Report struct {
 }
 
 func (r Report) String() string {
-	return fmt.Sprintf("process %d serves now: %s; silent for %v, took %v", r.PID, words(
-		part{int64(r.Plain + r.Relayed), "connections have moved", true},
-		part{int64(r.Relayed), "of them encrypted, relayed by the old process", false},
-		part{int64(r.Told), "were told to reconnect", false}),
-		r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))
+	moved, have := r.Plain+r.Relayed, "have"
+	if moved == 1 {
+		have = "has"
+	}
+	told := "were told to reconnect"
+	if r.Told == 1 {
+		told = "was told to reconnect"
+	}
+	return fmt.Sprintf("process %d serves now: %s %s moved%s; silent for %v, took %v", r.PID,
+		show.Count(moved, "connection"), have, words(
+			part{int64(r.Relayed), "of them encrypted, relayed by the old process"},
+			part{int64(r.Told), told}), r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))
 }
 
 // figures are those of f that are handed over, in the order of their bytes. New ones come last.

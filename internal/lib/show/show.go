@@ -120,6 +120,14 @@ func appendText(b []byte, s string, quote bool) []byte {
 	return b
 }
 
+// Count is a number of things, such as 1 connection or 2 connections.
+func Count[N ~int | ~int64](n N, thing string) string {
+	if n != 1 {
+		thing += "s"
+	}
+	return strconv.FormatInt(int64(n), 10) + " " + thing
+}
+
 // Lag writes a short time in seconds, to 10 µs.
 func Lag(seconds float64) string {
 	return time.Duration(seconds * 1e9).Round(10 * time.Microsecond).String()
