@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"reverb/internal/handover"
+	"reverb/internal/lib/unixsock"
 	"reverb/internal/supervise"
 )
 
@@ -42,7 +43,7 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 			err = fmt.Errorf("a listener of the predecessor: %w", bad)
 			continue
 		}
-		h.Listeners[l.Role] = ln
+		h.Listeners[l.Role] = unixsock.Adopt(ln)
 	}
 	return h, err
 }

@@ -77,9 +77,27 @@ func LookupOwner(owner string) (uid, gid int, err error) {
 	return uid, gid, nil
 }
 
+// Adopt makes the Close of a listener that another process has opened remove its file, as that of
+// Listen does, but only if then no process listens there: not the one that has opened it, if it
+// goes on, nor another one that has the socket by now. A listener without a file stays as it is.
+func Adopt(ln net.Listener) net.Listener {
+	u, ok := ln.(*net.UnixListener)
+	if !ok || !filepath.IsAbs(u.Addr().String()) {
+		return ln
+	}
+	path := u.Addr().String()
+	dir, err := openFolder(filepath.Dir(path))
+	if err != nil {
+		return ln // the folder has gone, and the file with it
+	}
+	u.SetUnlinkOnClose(false)
+	return &listener{UnixListener: u, dir: dir, name: filepath.Base(path), adopted: path}
+}
+
 // listener is a socket that removes only its own file.
 type listener struct {
 	*net.UnixListener             // nil until the socket is open
+	adopted           string      // see Adopt: the path; empty: Listen has made it
 	dir               *folder     // in which the file is
 	name              string      // of the file there
 	file              os.FileInfo // nil until the file is known to belong to this socket
@@ -146,6 +164,9 @@ func (l *listener) Close() error {
 		}
 		if l.UnixListener != nil {
 			err = l.UnixListener.Close()
+		}
+		if l.adopted != "" {
+			l.removeStale(l.adopted) // an error: somebody listens, and has the file
 		}
 		l.dir.close()
 	})

@@ -69,6 +69,63 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// TestAdopt passes a listener on, as to another process: the file goes when the last of those that
+// listen closes, and stays when another socket is there by then.
+func TestAdopt(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("no listener is passed on")
+	}
+	path := filepath.Join(folderOf(t), "s")
+	ln, err := Listen(path, 0o600, -1, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heirs := make([]net.Listener, 3)
+	for i := range heirs {
+		f, err := ln.(*listener).File()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if heirs[i], err = net.FileListener(f); err != nil {
+			t.Fatal(err)
+		}
+		heirs[i] = Adopt(heirs[i])
+		f.Close()
+	}
+	there := func() bool { _, err := os.Lstat(path); return err == nil }
+	if heirs[0].Close(); !there() {
+		t.Fatal("an heir that is given up removes the file")
+	}
+	Abandon(ln)
+	if Abandon(heirs[1]); !there() {
+		t.Fatal("an heir with an heir of its own removes the file")
+	}
+	if err := heirs[2].Close(); err != nil || there() {
+		t.Errorf("the file of the last one stays, and %v", err)
+	}
+	first, err := Listen(path, 0o600, -1, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, _ := first.(*listener).File()
+	heir, err := net.FileListener(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	heir = Adopt(heir)
+	f.Close()
+	Abandon(first)
+	os.Remove(path)
+	second, err := Listen(path, 0o600, -1, -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer second.Close()
+	if heir.Close(); !there() {
+		t.Error("the file of another socket was removed")
+	}
+}
+
 // TestListenModeBefore looks at the file before its mode is set.
 func TestListenModeBefore(t *testing.T) {
 	path := filepath.Join(folderOf(t), "s")
