@@ -449,6 +449,7 @@ func TestUpgradeTLS(t *testing.T) {
 		_, err := os.Stat("/proc/" + second)
 		return err != nil
 	})
+	s.says("the relay of TLS connections has ended, as every connection has ended\" connections=")
 	s.cmd.Process.Signal(syscall.SIGTERM)
 	for _, w := range c.all {
 		s.within(w.id+": the end", w.ended.Load)

@@ -445,17 +445,37 @@ func (u *Upgrades) Succeeded() bool { return u.successor != nil }
 // for the end of this process.
 func (u *Upgrades) End(ctx context.Context) (code int) {
 	u.host = nil // with what the connections needed
-	if n := u.relays.Connections(); n > 0 {
-		u.log.Info("this process stays as the relay of TLS connections", "connections", n)
-	}
 	if !u.stay {
 		debug.FreeOSMemory()
-		u.relays.Wait(ctx, u.relays.Spread)
+		u.relay(ctx, u.relays.Spread, "this process was asked to stop")
 		return 0
 	}
+	over, end := context.WithCancel(context.Background())
+	relayed := make(chan struct{})
+	go func() {
+		defer close(relayed)
+		u.relay(over, lastBytes, "the process that serves has ended")
+	}()
 	code = u.role.Parent(ctx, u.successor, u.log)
-	over, end := context.WithCancel(ctx)
 	end()
-	u.relays.Wait(over, lastBytes)
+	<-relayed
 	return code
+}
+
+// relay waits for what is relayed, as relay.Relays.Wait, and logs what was. cut says why ctx ends.
+func (u *Upgrades) relay(ctx context.Context, grace time.Duration, cut string) {
+	n, began := u.relays.Connections(), time.Now()
+	if n == 0 {
+		return
+	}
+	u.log.Info("this process stays as the relay of TLS connections", "connections", n)
+	u.relays.Wait(ctx, grace)
+	why := "every connection has ended"
+	if ctx.Err() != nil {
+		why = cut
+	}
+	in, out := u.relays.Bytes()
+	u.log.Info("the relay of TLS connections has ended, as "+why, "connections", n,
+		"bytes_from_clients", in, "bytes_to_clients", out,
+		"after", time.Since(began).Round(time.Second).String())
 }
