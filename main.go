@@ -224,7 +224,9 @@ func prepare(c *config.Config, before *upgrade.Heritage, files uint64, log *slog
 	stdout io.Writer) (s *server, o opened, err error) {
 	sockets := socketsOf(c)
 	sockets.Inherited = before.Listeners
-	o.main, o.plain, o.admin, err = sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	if err = before.Keep(fixed(c)); err == nil {
+		o.main, o.plain, o.admin, err = sockets.OpenAll(c.Address(), c.Listen.Plain, c.Admin.Listen)
+	}
 	if err == nil && c.Dev && o.admin == nil {
 		o.admin, err = socketsOf(c).OpenNear("127.0.0.1:9090")
 	}
@@ -236,6 +238,16 @@ func prepare(c *config.Config, before *upgrade.Heritage, files uint64, log *slog
 		err = s.takeOver()
 	}
 	return s, o, err
+}
+
+// fixed are the settings that no upgrade changes.
+func fixed(c *config.Config) []upgrade.Fixed {
+	l := &c.Listen
+	return []upgrade.Fixed{{"REVERB_SERVER_HOST and REVERB_SERVER_PORT", c.Address()},
+		{"REVERB_PLAIN_LISTEN", l.Plain}, {"REVERB_ADMIN_LISTEN", c.Admin.Listen},
+		{"REVERB_CONTROL_SOCKET", l.Control}, {"REVERB_SERVER_SOCKET_OWNER", l.SocketOwner},
+		{"REVERB_SERVER_SOCKET_MODE", fmt.Sprintf("%#o", l.SocketMode.Perm())},
+		{"REVERB_TLS_CERT", map[bool]string{true: "TLS"}[c.TLS.CertFile != ""]}}
 }
 
 // reportStart says what is wrong with the configuration, and makes the log. code is exitOK if the
@@ -864,11 +876,8 @@ func runUpgrade(ctx context.Context, c *config.Config,
 		fmt.Fprintln(stderr, "reverb: only Linux passes connections on: use reverb restart")
 		return exitUsage
 	}
-	text := ""
-	r, err := socketsOf(c).Upgrade(c.Address(), line.Has("dry-run"))
-	if err == nil {
-		text, err = r.Outcome(ctx, time.Now().Add(upgrade.Patience+upgrade.Limit))
-	}
+	text, err := socketsOf(c).AskUpgrade(ctx, c.Address(), line.Has("dry-run"),
+		upgrade.Patience+upgrade.Limit)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -1013,22 +1022,10 @@ func runRestart(ctx context.Context, c *config.Config,
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	r, err := socketsOf(c).Restart(c.Address())
+	err := socketsOf(c).AskRestart(ctx, c.Address(), c.Limits.Grace+restartPatience, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
-	}
-	fmt.Fprintf(stdout, "reverb (%s) on %s restarts, with %s\n", r.Who, r.Listening,
-		show.Count(r.Connections, "connection"))
-	if err := r.Wait(ctx, time.Now().Add(c.Limits.Grace+restartPatience)); err != nil {
-		fmt.Fprintln(stderr, "reverb:", err)
-		return exitFail
-	}
-	if next, ok := socketsOf(c).Find(c.Address()); ok {
-		fmt.Fprintf(stdout, "reverb (%s) serves, with %s\n", next.Who,
-			show.Count(next.Connections, "connection"))
-	} else {
-		fmt.Fprintln(stdout, "stopped")
 	}
 	return exitOK
 }

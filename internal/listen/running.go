@@ -193,6 +193,38 @@ func (s Sockets) Upgrade(address string, dry bool) (Running, error) {
 	return s.ask(address, askUpgrade)
 }
 
+// AskUpgrade asks the server on address as Upgrade does, and waits for the outcome.
+func (s Sockets) AskUpgrade(ctx context.Context, address string, dry bool,
+	patience time.Duration) (text string, err error) {
+	r, err := s.Upgrade(address, dry)
+	if err != nil {
+		return "", err
+	}
+	return r.Outcome(ctx, time.Now().Add(patience))
+}
+
+// AskRestart asks the server on address as Restart does, waits for the outcome, and writes what
+// happens, a line each.
+func (s Sockets) AskRestart(ctx context.Context, address string, patience time.Duration,
+	w io.Writer) error {
+	r, err := s.Restart(address)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(w, "reverb (%s) on %s restarts, with %s\n", r.Who, r.Listening,
+		show.Count(r.Connections, "connection"))
+	if err := r.Wait(ctx, time.Now().Add(patience)); err != nil {
+		return err
+	}
+	if next, ok := s.Find(address); ok {
+		fmt.Fprintf(w, "reverb (%s) serves, with %s\n", next.Who,
+			show.Count(next.Connections, "connection"))
+	} else {
+		fmt.Fprintln(w, "stopped")
+	}
+	return nil
+}
+
 // Outcome waits until the successor serves, and returns what the server has to say. The error says
 // why there is no successor.
 func (r Running) Outcome(ctx context.Context, deadline time.Time) (text string, err error) {

@@ -26,6 +26,7 @@
 //	REVERB_HANDOVER_PARENT   the descriptor of the socket to the thin parent
 //	REVERB_HANDOVER_PROGRAM  the path of the program, as the first process was called
 //	REVERB_HANDOVER_FOUND    who supervises, as the first process has found out
+//	REVERB_HANDOVER_KEPT     what the predecessor has kept with Keep
 //
 // Files:
 //
@@ -55,6 +56,7 @@ const (
 	parentVariable  = "REVERB_HANDOVER_PARENT"
 	programVariable = "REVERB_HANDOVER_PROGRAM"
 	foundVariable   = "REVERB_HANDOVER_FOUND"
+	keptVariable    = "REVERB_HANDOVER_KEPT"
 )
 
 // personal are the variables that hold for one process alone, by its number (systemd.exec(5),
@@ -88,8 +90,10 @@ type Role struct {
 	parent      *net.UnixConn   // to the thin parent; nil: none
 	orphaned    <-chan struct{} // closed when the thin parent has ended; nil: none
 	notifier    *systemd.Notifier
+	kept        string // by the predecessor
 
 	mu      sync.Mutex
+	keeps   string // for successors
 	waiting bool   // until the predecessor has passed its place on
 	child   *Child // the last one that was started
 	passed  int    // the process that has the place now; 0: this one
@@ -106,7 +110,7 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 	if err != nil {
 		return nil, rest, err
 	}
-	left, rest := successor.Cut(rest, programVariable, foundVariable)
+	left, rest := successor.Cut(rest, programVariable, foundVariable, keptVariable)
 	getenv := lookup(rest)
 	r.notifier = systemd.NewNotifier(getenv)
 	_, r.environ = successor.Cut(rest, personal()...)
@@ -120,7 +124,7 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 		return r, rest, nil
 	}
 	r.waiting = true
-	r.program, r.found = left[0], left[1]
+	r.program, r.found, r.kept = left[0], left[1], left[2]
 	successor.Name(r.program) // without it ps shows a number for a name, and nothing else is lost
 	if r.parent != nil {
 		r.orphaned = r.watchParent()
@@ -157,6 +161,16 @@ func find(getenv func(string) string, pid, ppid int) string {
 	}
 	return foundShell
 }
+
+// Keep leaves a text, which is no secret, to every successor that Start starts from now on.
+func (r *Role) Keep(text string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keeps = text
+}
+
+// Kept is what the predecessor has left with Keep; empty: nothing.
+func (r *Role) Kept() string { return r.kept }
 
 // watchParent returns a channel that is closed when the thin parent has ended.
 func (r *Role) watchParent() <-chan struct{} {
@@ -253,7 +267,7 @@ func (r *Role) start(p *successor.Program) (*Child, error) {
 		err = p.NotStarted(err)
 	} else {
 		environ := append(slices.Clip(r.environ), programVariable+"="+r.program,
-			foundVariable+"="+r.found)
+			foundVariable+"="+r.found, keptVariable+"="+r.keeps)
 		c.Child, err = p.Start(successor.Options{Args: r.args, Environ: environ, Pass: pass,
 			Sibling: r.parent != nil || r.found == foundSystemd})
 	}

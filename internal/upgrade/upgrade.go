@@ -17,6 +17,7 @@
 //
 //	upgrade.go   the side that gives
 //	heir.go      the side that takes
+//	fixed.go     settings that the two must have in common
 //	sections.go  state that is no connection, by names
 //	drains.go    when the connections of relays are told to reconnect
 //	figures.go   what is said of upgrades

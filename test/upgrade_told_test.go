@@ -1,0 +1,55 @@
+package test
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestUpgradeFixed changes what an upgrade cannot change, one after the other: the successor says
+// no, and what it is, and the old process serves on. Then the socket files go with the last process.
+func TestUpgradeFixed(t *testing.T) {
+	dir := t.TempDir()
+	os.Chmod(dir, 0o700)
+	c := newAuthority(t).issue("ws.test", -1, 90)
+	pem := write(t, dir, "both.pem", c.cert, c.key)
+	admin, control := filepath.Join(dir, "admin"), filepath.Join(dir, "control")
+	base := strings.Join(append(oneApp(), "REVERB_ADMIN_LISTEN=unix:"+admin,
+		"REVERB_CONTROL_SOCKET="+control), "\n") + "\n"
+	env := write(t, dir, "env", []byte(base))
+	s := installed(t, "REVERB_ENV_FILE="+env)
+	for change, want := range map[string]string{
+		"REVERB_ADMIN_LISTEN=127.0.0.1:9": "REVERB_ADMIN_LISTEN has changed: unix:" + admin +
+			" → 127.0.0.1:9",
+		"REVERB_TLS_CERT=" + pem:         "REVERB_TLS_CERT has changed: none → TLS",
+		"REVERB_SERVER_SOCKET_MODE=0666": "REVERB_SERVER_SOCKET_MODE has changed: 0660 → 0666",
+		"REVERB_CONTROL_SOCKET=/run/none": "REVERB_CONTROL_SOCKET has changed: " + control +
+			" → /run/none",
+	} {
+		os.WriteFile(env, []byte(base+change+"\n"), 0o600)
+		cmd := command(s.cmd.Path, "upgrade")
+		cmd.Env = append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_CONTROL_SOCKET="+control)
+		b, _ := cmd.CombinedOutput()
+		want = "reverb: the successor says no: " + want + ", and an upgrade goes on with what the " +
+			"old process listens on: stop and start instead\n"
+		if string(b) != want || cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("%s: code %d\ngot  %swant %s", change, cmd.ProcessState.ExitCode(), b, want)
+		}
+	}
+	os.WriteFile(env, []byte(base), 0o600)
+	s.upgrade(t)
+	s.upgrade(t)
+	for _, name := range []string{admin, control} {
+		if _, err := os.Lstat(name); err != nil {
+			t.Error(err)
+		}
+	}
+	s.stop()
+	for _, name := range []string{admin, control} {
+		if _, err := os.Lstat(name); err == nil {
+			t.Error(fmt.Sprint("the file stays: ", name))
+		}
+	}
+}
