@@ -608,11 +608,8 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if ln := s.openControl(); ln != nil {
 		s.roles[listen.RoleControl] = ln
 		beside.Go(func() {
-			restart := func(refused chan<- error) {
-				s.restarts.Ask(keep, "reverb restart asks", refused)
-			}
-			listen.Serve(ln, s.controlStatus, restart, s.upgrades.Ask, s.ended, s.refusedAsker,
-				s.operators)
+			listen.Serve(ln, s.controlStatus, upgrade.Asked{Upgrades: s.upgrades,
+				Restarts: s.restarts, Ctx: keep}, s.ended, s.refusedAsker, s.operators)
 		})
 		defer ln.Close()
 	}
@@ -731,13 +728,13 @@ func (s *server) watch(ctx context.Context, failed <-chan error, hup <-chan os.S
 		case <-ctx.Done():
 			s.logStop("stopping")
 			return nil
-		case why := <-s.restarts.Asked():
-			if err := s.upgrades.Restart(ctx, s.config.Limits.Restart, why); err != nil {
+		case r := <-s.restarts.Asked():
+			if err := s.upgrades.Restart(ctx, s.config.Limits.Restart, r); err != nil {
 				s.restarts.Over(err)
 				continue
 			}
 			if !s.upgrades.Succeeded() {
-				s.logStop("stopping, as " + why)
+				s.logStop("stopping, as " + r.Why)
 			}
 			return nil
 		case what := <-s.upgrades.Asked():
@@ -1005,7 +1002,7 @@ func (s *server) followSignal(ctx context.Context) {
 	}
 	place := func() laravel.Place { return s.signal.Load().place }
 	for laravel.Follow(ctx, place, ask, warn) {
-		s.restarts.Ask(ctx, "php artisan reverb:restart was called", nil)
+		s.restarts.Ask(ctx, nil, "php artisan reverb:restart was called", nil)
 	}
 }
 
@@ -1197,7 +1194,7 @@ func runCheck(ctx context.Context, c *config.Config, _ *commands.Line, stdout, _
 		checkRedisLink(ctx, &c.Redis, f.Add)
 	}
 	checkQueue(ctx, c, f.Add)
-	running := socketsOf(c).Check(c.Address(), c.Listen.Path, f.Add)
+	running := socketsOf(c).Check(c.Address(), c.Listen.Path, len(c.Problems) > 0, f.Add)
 	sender, err := newSender(&c.Hooks, "", false, slog.New(slog.DiscardHandler))
 	if err == nil && len(c.Problems) == 0 {
 		var accounts []webhooks.Account

@@ -120,9 +120,12 @@ func (s *standing) hangUp() {
 }
 
 // ask runs reverb upgrade.
-func (s *standing) ask() (out string, code int) {
+func (s *standing) ask() (out string, code int) { return s.asks("upgrade") }
+
+// asks runs a command, with another .env than the server's.
+func (s *standing) asks(words ...string) (out string, code int) {
 	_, port, _ := net.SplitHostPort(s.addr)
-	cmd := command(program, "upgrade", "--port", port)
+	cmd := command(program, append(words, "--port", port)...)
 	for _, line := range s.cmd.Env {
 		if !strings.HasPrefix(line, betweenVariable) {
 			cmd.Env = append(cmd.Env, line)
@@ -438,36 +441,75 @@ func (s *standing) hang() net.Conn {
 	return nc
 }
 
-// Two ask at once, and SIGUSR2 comes as well: one upgrade is made, and each is told how it went.
-// One that comes too late for the old process asks the new one.
+// While one has asked and the successor is not ready, others are told so at once, and status and
+// check answer. Nothing is made up for later: not for SIGUSR2, and not for who has gone.
 func TestUpgradeAskedTwice(t *testing.T) {
 	s := standingServer(t)
 	s.join(4)
 	s.setDeed(t, deed{Step: "before ready 0"})
-	answers := make(chan string, 2)
-	for range 2 {
-		go func() {
-			out, code := s.ask()
-			answers <- fmt.Sprintf("%d: %s", code, out)
-		}()
-	}
+	first := make(chan string, 1)
+	go func() {
+		out, code := s.ask()
+		first <- fmt.Sprintf("%d: %s", code, out)
+	}()
 	s.held()
+	const want = "reverb: an upgrade is under way: wait for its end"
+	for _, words := range [][]string{{"upgrade"}, {"upgrade", "--dry-run"}, {"restart"}} {
+		out, code := s.asks(words...)
+		if code != 1 || !strings.HasSuffix(strings.TrimSpace(out), want) {
+			t.Errorf("%q: code %d: %s", words, code, out)
+		}
+	}
+	if out, code := s.asks("status"); code != 0 {
+		t.Errorf("status: code %d: %s", code, out)
+	}
 	s.cmd.Process.Signal(syscall.SIGUSR2)
-	_, port, _ := net.SplitHostPort(s.addr)
-	s.within("both have asked", func() bool { // the listener, and a socket for each
-		b, _ := os.ReadFile("/proc/net/unix")
-		return strings.Count(string(b), "reverb-"+port+".sock") >= 3
-	})
+	s.says("no other one begins\" asked_by=SIGUSR2")
 	s.place(s.real)
 	s.resume(t)
-	first, second := <-answers, <-answers
-	if first[0] == '0' {
-		first, second = second, first
+	if out := <-first; out[0] != '0' {
+		t.Errorf("got %q", out)
 	}
-	want := fmt.Sprintf("1: reverb: process %d serves now, as somebody else has asked for that at "+
-		"this moment: ask again for another upgrade", s.newest())
-	if first != want && first[0] != '0' || second[0] != '0' {
-		t.Errorf("got %q and %q, want %q", first, second, want)
+	s.says(`msg="an upgrade is asked for" by="reverb upgrade (pid `)
+	s.serves(s.all()...)
+	if n := len(s.successors()); n != 1 {
+		t.Errorf("%d upgrades were made", n)
+	}
+	s.hangUp()
+}
+
+// A look at an upgrade finds out that the program is none of ours, and what its configuration
+// lacks; it changes and counts nothing. check says it, too.
+func TestUpgradeDryRun(t *testing.T) {
+	s := standingServer(t)
+	s.join(2)
+	try := func(failed string, words ...string) {
+		t.Helper()
+		is := s.still("refused")
+		out, code := s.asks(words...)
+		if (code == 0) != (failed == "" || words[0] == "check") || !strings.Contains(out, failed) {
+			t.Errorf("%q: code %d, want %q:\n%s", words, code, failed, out)
+		}
+		is.check(0)
+	}
+	try("", "upgrade", "--dry-run")
+	os.WriteFile(s.env, []byte("REVERB_APP_PING_INTERVAL=soon\n"), 0o600)
+	try("the successor says no: REVERB_APP_PING_INTERVAL=\"soon\"", "upgrade", "--dry-run")
+	os.Truncate(s.env, 0)
+	b, err := os.ReadFile("/bin/true")
+	if err != nil {
+		t.Skip(err)
+	}
+	os.Remove(s.path)
+	os.WriteFile(s.path, b, 0o755)
+	const ended = " was started and has ended with code 0 without a word"
+	out, code := s.asks("upgrade", "--dry-run")
+	if code != 1 || !strings.Contains(out, ended) {
+		t.Errorf("code %d: %s", code, out)
+	}
+	if out, _ := s.asks("check"); !strings.Contains(out, "upgrade: not possible: "+s.path+
+		ended) {
+		t.Errorf("check: %s", out)
 	}
 	s.serves(s.all()...)
 	s.hangUp()

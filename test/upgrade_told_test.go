@@ -9,7 +9,8 @@ import (
 )
 
 // TestUpgradeFixed changes what an upgrade cannot change, one after the other: the successor says
-// no, and what it is, and the old process serves on. Then the socket files go with the last process.
+// no, and what it is, and the old process serves on. Then the socket files go with the last
+// process.
 func TestUpgradeFixed(t *testing.T) {
 	dir := t.TempDir()
 	os.Chmod(dir, 0o700)
@@ -32,8 +33,8 @@ func TestUpgradeFixed(t *testing.T) {
 		cmd := command(s.cmd.Path, "upgrade")
 		cmd.Env = append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_CONTROL_SOCKET="+control)
 		b, _ := cmd.CombinedOutput()
-		want = "reverb: the successor says no: " + want + ", and an upgrade goes on with what the " +
-			"old process listens on: stop and start instead\n"
+		want = "reverb: the successor says no: " + want + ", and an upgrade goes on with what " +
+			"the old process listens on: stop and start instead\n"
 		if string(b) != want || cmd.ProcessState.ExitCode() != 1 {
 			t.Errorf("%s: code %d\ngot  %swant %s", change, cmd.ProcessState.ExitCode(), b, want)
 		}

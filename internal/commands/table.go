@@ -57,8 +57,8 @@ func basics() []Command {
 			Help: "put a fresh process in the place of a running server, and wait until it is done",
 			About: []string{"Where that is possible it is an upgrade (reverb upgrade), which " +
 				"closes no connection. Elsewhere the connections are told to reconnect and the " +
-				"server ends; whatever supervises it, such as systemd or Supervisor, starts the " +
-				"next one. REVERB_RESTART chooses. Run it as the server's user, or as root."},
+				"server ends, if systemd, Supervisor or the like is seen, which starts the next " +
+				"one; else it serves on, and says why. REVERB_RESTART chooses. Run it as the server's user, or as root."},
 			Also:    []string{"stop", "reload", "quit"},
 			Shared:  place,
 			Artisan: true,
@@ -69,7 +69,8 @@ func basics() []Command {
 				{"reverb restart --port 9000", "the one on another port"},
 			},
 			Exits: [3]string{"the server has stopped, or a successor serves",
-				"no running server was found, or it has not stopped in time"}},
+				"no running server was found, or it serves on, or it " +
+					"has not stopped in time"}},
 		{Name: "upgrade", Group: groupServe,
 			Help: "have a running server hand its connections to the program that lies at its " +
 				"path now, without closing any",

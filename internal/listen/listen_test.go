@@ -249,24 +249,80 @@ func serve(t *testing.T, s Sockets, address string, status Status, ended chan st
 	}
 	done := make(chan struct{})
 	go func() {
-		Serve(ln, func() Status { return status },
-			func(refused chan<- error) {
-				if ended == nil {
-					refused <- errors.New("not\x1bnow")
-				} else {
-					close(ended)
-				}
-			},
-			func(dry bool, tell func(string, error)) {
-				if dry {
-					tell("well", nil)
-				} else {
-					tell("", errors.New("not now"))
-				}
-			}, ended, nil, talker{})
+		Serve(ln, func() Status { return status }, doer{ended}, ended, nil, talker{})
 		close(done)
 	}()
 	t.Cleanup(func() { ln.Close(); <-done })
+}
+
+// doer refuses all but a look at an upgrade and, with ended, a restart, which closes it.
+type doer struct{ ended chan struct{} }
+
+func (d doer) Restart(_ context.Context, who string, tell func(string, error)) {
+	if d.ended == nil {
+		tell("", errors.New("not\x1bnow"))
+		return
+	}
+	tell(who[:len("reverb restart")], nil)
+	close(d.ended)
+}
+
+func (d doer) Upgrade(_ context.Context, _ string, dry bool, tell func(string, error)) {
+	if dry {
+		tell("well", nil)
+	} else {
+		tell("", errors.New("not now"))
+	}
+}
+
+// patient waits until the asker has gone.
+type patient struct {
+	doer
+	gone chan string
+}
+
+func (p patient) Upgrade(ctx context.Context, who string, _ bool, _ func(string, error)) {
+	<-ctx.Done()
+	p.gone <- who
+}
+
+// What is done for an asker knows who it is, and when it has gone.
+func TestAskerGoes(t *testing.T) {
+	s, _ := in(t)
+	ln, err := s.Control("127.0.0.1:7")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	p := patient{gone: make(chan string, 1)}
+	go Serve(ln, func() Status { return Status{} }, p, nil, nil, nil)
+	r, err := s.Upgrade("127.0.0.1:7", false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.nc.Close()
+	who, want := <-p.gone, "reverb upgrade"
+	if runtime.GOOS == "linux" {
+		want = fmt.Sprintf("reverb upgrade (pid %d, uid %d)", os.Getpid(), os.Geteuid())
+	}
+	if !strings.HasPrefix(who, want) {
+		t.Errorf("got %s, want %s", who, want)
+	}
+}
+
+// check says that a configuration with problems refuses an upgrade, and does not ask.
+func TestCheckBroken(t *testing.T) {
+	s, _ := in(t)
+	serve(t, s, "127.0.0.1:7", Status{PID: 7}, make(chan struct{}))
+	for broken, want := range map[bool]string{false: "ok well",
+		true: "note upgrade: it would be refused with this configuration"} {
+		last := ""
+		if !s.Check("127.0.0.1:7", "", broken, func(verdict, format string, args ...any) {
+			last = verdict + " " + fmt.Sprintf(format, args...)
+		}) || last != want {
+			t.Errorf("%v: got %s, want %s", broken, last, want)
+		}
+	}
 }
 
 // check asks whether a server could be upgraded, and Upgrade asks for it.
@@ -329,19 +385,26 @@ func TestRestart(t *testing.T) {
 	if err != nil || r.Status != status {
 		t.Fatalf("got %+v, %v", r, err)
 	}
-	if err := r.Wait(t.Context(), time.Now().Add(time.Minute)); err != nil {
-		t.Error(err)
+	said := ""
+	if err := r.Wait(t.Context(), time.Now().Add(time.Minute),
+		func(text string) { said += text }); err != nil || said != "reverb restart" {
+		t.Errorf("got %q, %v", said, err)
 	}
 	serve(t, s, "127.0.0.1:2", status, nil)
 	if r, err = s.Restart("127.0.0.1:2"); err != nil {
 		t.Fatal(err)
 	}
-	err = r.Wait(t.Context(), time.Now().Add(time.Minute))
+	err = r.Wait(t.Context(), time.Now().Add(time.Minute), nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "not") ||
 		strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("got %v", err)
 	}
 }
+
+// silent is asked for a restart, and nothing happens.
+type silent struct{ doer }
+
+func (silent) Restart(context.Context, string, func(string, error)) {}
 
 // TestWaitEnds gives a server up that does not end, at the deadline or when ctx is done.
 func TestWaitEnds(t *testing.T) {
@@ -354,8 +417,7 @@ func TestWaitEnds(t *testing.T) {
 	defer ln.Close()
 	ended := make(chan struct{})
 	defer close(ended)
-	go Serve(ln, func() Status { return Status{} }, func(chan<- error) {}, nil, ended,
-		nil, talker{})
+	go Serve(ln, func() Status { return Status{} }, silent{}, ended, nil, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
 	now := time.Now()
@@ -366,7 +428,7 @@ func TestWaitEnds(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Wait(ctx, deadline); err == nil {
+		if err := r.Wait(ctx, deadline, nil); err == nil {
 			t.Error("a server that runs counts as ended")
 		}
 	}

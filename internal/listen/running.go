@@ -34,9 +34,14 @@ const (
 // does not read delays the end of the old process. Smaller: a busy one does not get it.
 const tellLimit = time.Second
 
-// planLimit bounds the time in which a server says what an upgrade would do. Larger: check waits
-// longer for one that is busy. Smaller: check says nothing of it.
-const planLimit = 2 * time.Second
+// planLimit bounds the time in which a server says what an upgrade would do, for which it starts
+// the program that lies at its path. Larger: check waits longer for one that hangs. Smaller: check
+// does not know of a slow one.
+const planLimit = 10 * time.Second
+
+// maxOutcome bounds what a server says of an upgrade or a restart. Larger: a wrong process costs
+// more memory. Smaller: a long reason is cut off.
+const maxOutcome = 64 << 10
 
 // Status is the answer of a server about itself.
 type Status struct {
@@ -65,16 +70,22 @@ type Talker interface {
 	Talk(nc net.Conn, asker int, known bool)
 }
 
+// Asked does what is asked over a control socket. Each question has a goroutine of its own. ctx
+// ends when the asker has gone, or has its outcome; who is the asker, for the log.
+type Asked interface {
+	// Restart begins a restart, and returns at once. tell gets what happens, a sentence; an error
+	// says why the server serves on, and is the last.
+	Restart(ctx context.Context, who string, tell func(text string, err error))
+	// Upgrade calls tell with the outcome, before the process may end, and then returns; with dry
+	// it tells what would happen.
+	Upgrade(ctx context.Context, who string, dry bool, tell func(text string, err error))
+}
+
 // Serve answers questions over a control socket until ended and ln are closed, in this order.
-// status, restart and upgrade are called in a goroutine for each question. restart begins the end
-// of the server and returns at once; refused, which has room for it, gets the reason if the server
-// serves on. upgrade calls tell with the outcome, before the process may
-// end, and then returns; with dry it tells what would happen. The connection of the process that
-// asks for a restart stays open until ended is closed. A question that t does not know either is
-// answered with the status. t may be nil. stranger is told of the process of another user that has
-// asked.
-func Serve(ln net.Listener, status func() Status, restart func(refused chan<- error),
-	upgrade func(dry bool, tell func(string, error)), ended <-chan struct{},
+// status is called in a goroutine for each question. The connection of the process that asks for a
+// restart stays open until ended is closed. A question that t does not know either is answered with
+// the status. t may be nil. stranger is told of the process of another user that has asked.
+func Serve(ln net.Listener, status func() Status, do Asked, ended <-chan struct{},
 	stranger func(unixsock.Peer), t Talker) {
 	control.Serve(ln, ended, stranger, func(question string) control.Answer {
 		if t != nil {
@@ -89,23 +100,43 @@ func Serve(ln net.Listener, status func() Status, restart func(refused chan<- er
 		}
 		a := control.Answer{Value: status()}
 		switch question {
-		case askRestart:
-			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
-				refused := make(chan error, 1)
-				restart(refused)
-				select {
-				case err := <-refused:
-					tell(nc, "", err)
-				case <-ended:
+		case askRestart, askUpgrade, askPlan:
+			a.Talk = func(nc net.Conn, asker unixsock.Peer, known bool) {
+				who := "reverb " + question
+				if known {
+					who += fmt.Sprintf(" (pid %d, uid %d)", asker.PID, asker.UID)
 				}
-			}
-		case askUpgrade, askPlan:
-			a.Talk = func(nc net.Conn, _ unixsock.Peer, _ bool) {
-				upgrade(question == askPlan, func(text string, err error) { tell(nc, text, err) })
+				perform(nc, question, who, do, ended)
 			}
 		}
 		return a
 	})
+}
+
+// perform does what one asker asks.
+func perform(nc net.Conn, question, who string, do Asked, ended <-chan struct{}) {
+	ctx, over := context.WithCancel(context.Background())
+	defer over()
+	go func() {
+		defer over()
+		nc.Read(make([]byte, 1)) // the asker says nothing more; it closes, or the caller does
+	}()
+	if question != askRestart {
+		do.Upgrade(ctx, who, question == askPlan, func(text string, err error) {
+			tell(nc, text, err)
+		})
+		return
+	}
+	refused := make(chan struct{})
+	do.Restart(ctx, who, func(text string, err error) {
+		if tell(nc, text, err); err != nil {
+			close(refused)
+		}
+	})
+	select {
+	case <-refused:
+	case <-ended:
+	}
 }
 
 // tell gives an asker the outcome of what it has asked for.
@@ -114,7 +145,7 @@ func tell(nc net.Conn, text string, err error) {
 	if err != nil {
 		o.Failed = err.Error()
 	}
-	nc.SetDeadline(time.Now().Add(tellLimit))
+	nc.SetWriteDeadline(time.Now().Add(tellLimit))
 	json.NewEncoder(nc).Encode(o) // the asker may be gone
 }
 
@@ -136,16 +167,22 @@ func (s Sockets) Find(address string) (r Running, ok bool) {
 	return r, true
 }
 
-// Check says that the port of address is free, or that a server runs there. path is for the text.
-// add takes the verdict and a line.
+// Check says that the port of address is free, or that a server runs there, and whether that could
+// be upgraded. path is for the text; broken says that the configuration has problems. add
+// takes the verdict and a line.
 func (s Sockets) Check(
 	address, path string,
+	broken bool,
 	add func(verdict, format string, args ...any),
 ) (running bool) {
 	if r, ok := s.Find(address); ok {
 		add("ok", "listening: reverb is running on %s (%s, %s)",
 			r.Listening, r.Who, show.Count(r.Connections, "connection"))
-		s.checkUpgrade(address, add)
+		if broken {
+			add("note", "upgrade: it would be refused with this configuration")
+		} else {
+			s.checkUpgrade(address, add)
+		}
 		return true
 	}
 	ln, err := s.Open(address)
@@ -167,6 +204,8 @@ func (s Sockets) checkUpgrade(address string, add func(verdict, format string, a
 	}
 	switch o, err := r.outcome(context.Background(), time.Now().Add(planLimit)); {
 	case err != nil:
+		add("note", "upgrade: the server does not say whether it is possible: reverb upgrade "+
+			"--dry-run waits longer")
 	case o.Failed != "":
 		add("note", "upgrade: not possible: %s", show.Line(o.Failed))
 	default:
@@ -178,7 +217,7 @@ func (s Sockets) checkUpgrade(address string, add func(verdict, format string, a
 // The caller waits for the end with Wait.
 func (s Sockets) Restart(address string) (Running, error) { return s.ask(address, askRestart) }
 
-// outcome is how an upgrade has ended, or why there was no restart.
+// outcome is how an upgrade has ended, or what happens at a restart.
 type outcome struct {
 	Text   string `json:"text,omitempty"`
 	Failed string `json:"failed,omitempty"` // why; empty: it has not
@@ -213,7 +252,8 @@ func (s Sockets) AskRestart(ctx context.Context, address string, patience time.D
 	}
 	fmt.Fprintf(w, "reverb (%s) on %s restarts, with %s\n", r.Who, r.Listening,
 		show.Count(r.Connections, "connection"))
-	if err := r.Wait(ctx, time.Now().Add(patience)); err != nil {
+	err = r.Wait(ctx, time.Now().Add(patience), func(text string) { fmt.Fprintln(w, text) })
+	if err != nil {
 		return err
 	}
 	if next, ok := s.Find(address); ok {
@@ -243,22 +283,29 @@ func (r Running) outcome(ctx context.Context, deadline time.Time) (o outcome, er
 	defer r.nc.Close()
 	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
 	r.nc.SetDeadline(deadline)
-	const most = 64 << 10
-	err = json.NewDecoder(io.LimitReader(r.nc, most)).Decode(&o)
+	err = json.NewDecoder(io.LimitReader(r.nc, maxOutcome)).Decode(&o)
 	return o, err
 }
 
-// Wait waits for the end of a server that Restart has asked to end. The error says why the server
-// serves on, or that it has not ended before the deadline, or before ctx was done.
-func (r Running) Wait(ctx context.Context, deadline time.Time) error {
-	o, err := r.outcome(ctx, deadline)
-	switch {
-	case err == io.EOF:
-		return nil
-	case err != nil:
-		return fmt.Errorf("it has not stopped yet: %w", err)
+// Wait waits for the end of a server that Restart has asked to end, and calls say with what the
+// server tells of it. The error says why the server serves on, or that it has not ended before the
+// deadline, or before ctx was done.
+func (r Running) Wait(ctx context.Context, deadline time.Time, say func(text string)) error {
+	defer r.nc.Close()
+	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
+	r.nc.SetDeadline(deadline)
+	for all := json.NewDecoder(io.LimitReader(r.nc, maxOutcome)); ; {
+		var o outcome
+		switch err := all.Decode(&o); {
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return fmt.Errorf("it has not stopped yet: %w", err)
+		case o.Failed != "":
+			return errors.New(show.Line(o.Failed))
+		}
+		say(show.Line(o.Text))
 	}
-	return errors.New(show.Line(o.Failed))
 }
 
 // Talk finds the server on address, asks a question and puts the first line of the answer into

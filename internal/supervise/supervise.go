@@ -45,6 +45,7 @@ import (
 	"os"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 
 	"reverb/internal/lib/successor"
@@ -120,6 +121,10 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 			r.parent = nil
 		}
 		r.found = find(getenv, os.Getpid(), os.Getppid())
+		if r.found == foundShell {
+			name, _ := os.ReadFile("/proc/" + strconv.Itoa(os.Getppid()) + "/comm")
+			r.found = keeper(getenv, strings.TrimSpace(string(name)), os.Getppid())
+		}
 		r.program, r.unknown = successor.Find(args[0])
 		return r, rest, nil
 	}
@@ -162,6 +167,32 @@ func find(getenv func(string) string, pid, ppid int) string {
 	return foundShell
 }
 
+// keeper finds out whether what started the first process, which is called parent and has the
+// number ppid, starts another one at the end of that; it is a shell for all that does not.
+func keeper(getenv func(string) string, parent string, ppid int) string {
+	switch parent {
+	case "runsv":
+		return "runit"
+	case "s6-supervise":
+		return "s6"
+	case "supervise":
+		return "daemontools"
+	case "supervise-daemo": // the system keeps 15 characters
+		return "OpenRC"
+	case "tini", "docker-init", "dumb-init", "catatonit":
+		if ppid == 1 {
+			return foundInit
+		}
+	}
+	if name := getenv("XPC_SERVICE_NAME"); ppid == 1 && name != "" && name != "0" {
+		return "launchd"
+	}
+	if getenv("pm_id") != "" {
+		return "PM2"
+	}
+	return foundShell
+}
+
 // Keep leaves a text, which is no secret, to every successor that Start starts from now on.
 func (r *Role) Keep(text string) {
 	r.mu.Lock()
@@ -183,8 +214,13 @@ func (r *Role) watchParent() <-chan struct{} {
 }
 
 // Found says who supervises, in a word or some: systemd, systemd without notifications, supervisor,
-// container init, or shell, which stands for all others.
+// container init, runit, s6, daemontools, OpenRC, launchd, PM2, or shell, which stands for all
+// others.
 func (r *Role) Found() string { return r.found }
+
+// Restarts says who starts the next process when this one ends, as far as can be seen; known is
+// false if nobody is seen who does.
+func (r *Role) Restarts() (who string, known bool) { return r.found, r.found != foundShell }
 
 // Predecessor is the connection to the process that has started this one to take over; nil: none
 // has.

@@ -43,6 +43,31 @@ func TestFindSupervisor(t *testing.T) {
 	}
 }
 
+// TestKeeper lists what has started a first process and starts another one at its end.
+func TestKeeper(t *testing.T) {
+	for _, c := range []struct {
+		parent  string
+		ppid    int
+		environ []string
+		want    string
+	}{
+		{"bash", 60, nil, "shell"}, {"", 1, nil, "shell"}, {"runsv", 60, nil, "runit"},
+		{"s6-supervise", 60, nil, "s6"}, {"supervise", 60, nil, "daemontools"},
+		{"supervise-daemo", 60, nil, "OpenRC"}, {"tini", 1, nil, "container init"},
+		{"tini", 60, nil, "shell"}, {"docker-init", 1, nil, "container init"},
+		{"", 1, []string{"XPC_SERVICE_NAME=homebrew.mxcl.reverb"}, "launchd"},
+		{"", 1, []string{"XPC_SERVICE_NAME=0"}, "shell"},
+		{"zsh", 60, []string{"XPC_SERVICE_NAME=x"}, "shell"},
+		{"node", 60, []string{"pm_id=0"}, "PM2"},
+	} {
+		got := keeper(lookup(c.environ), c.parent, c.ppid)
+		r := Role{found: got}
+		if _, known := r.Restarts(); got != c.want || known != (c.want != "shell") {
+			t.Errorf("%s, %q: got %s, %v, want %s", c.parent, c.environ, got, known, c.want)
+		}
+	}
+}
+
 // TestNew takes out of the environment what a predecessor has left, also if a stranger has.
 func TestNew(t *testing.T) {
 	environ := []string{"A=1", "REVERB_HANDOVER_PROGRAM=/bin/other", "LISTEN_FDS=1",

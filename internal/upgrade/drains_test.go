@@ -100,7 +100,7 @@ func TestRelaysPassOn(t *testing.T) {
 // The figures go on in the successor, which counts the upgrade that has made it.
 func TestFiguresPassOn(t *testing.T) {
 	f := admin.Upgrades{Done: 3, Refused: 2, Failed: 1, Moved: 1 << 40, Told: 5}
-	add(&f, Report{Given: relay.Given{Plain: 10, Relayed: 4, Told: 2}})
+	add(&f, report{Given: relay.Given{Plain: 10, Relayed: 4, Told: 2}})
 	want := admin.Upgrades{Done: 4, Refused: 2, Failed: 1, Moved: 1<<40 + 14, Told: 7,
 		Took: 2 * time.Second, Silent: time.Millisecond}
 	var got admin.Upgrades

@@ -59,8 +59,8 @@ func words(all ...part) (text string) {
 	return text
 }
 
-// Report says what an upgrade has done.
-type Report struct {
+// report says what an upgrade has done.
+type report struct {
 	relay.Given
 	Silent, Took time.Duration // how long nothing was read; how long all took
 	PID          int           // of the successor
@@ -68,7 +68,7 @@ type Report struct {
 	Silence      error         // why it has not said that it serves; it has everything all the same
 }
 
-func (r Report) String() string {
+func (r report) String() string {
 	moved, have := r.Plain+r.Relayed, "have"
 	if moved == 1 {
 		have = "has"
@@ -80,7 +80,8 @@ func (r Report) String() string {
 	return fmt.Sprintf("process %d serves now: %s %s moved%s; silent for %v, took %v", r.PID,
 		show.Count(moved, "connection"), have, words(
 			part{int64(r.Relayed), "of them encrypted, relayed by the old process"},
-			part{int64(r.Told), told}), r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))
+			part{int64(r.Told), told}),
+		r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))
 }
 
 // figures are those of f that are handed over, in the order of their bytes. New ones come last.
@@ -89,7 +90,7 @@ func figures(f *admin.Upgrades) []*uint64 {
 }
 
 // add counts an upgrade.
-func add(f *admin.Upgrades, r Report) {
+func add(f *admin.Upgrades, r report) {
 	f.Done++
 	f.Moved += uint64(r.Plain + r.Relayed)
 	f.Told += uint64(r.Told)

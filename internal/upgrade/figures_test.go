@@ -9,7 +9,7 @@ import (
 
 // One connection is one, in what is said of upgrades.
 func TestWords(t *testing.T) {
-	r := Report{PID: 7, Silent: time.Millisecond, Took: time.Second}
+	r := report{PID: 7, Silent: time.Millisecond, Took: time.Second}
 	for _, c := range []struct {
 		plan  Plan
 		given relay.Given

@@ -35,27 +35,33 @@ func TestRestarts(t *testing.T) {
 			}}
 		taken.Store(true)
 		refused := make(chan error, 1)
-		r.Ask(t.Context(), "one", nil)
-		r.Ask(t.Context(), "two", refused)
+		tell := func(_ string, err error) { refused <- err }
+		asker, leave := context.WithCancel(t.Context())
+		r.Ask(t.Context(), asker, "one", tell)
+		r.Ask(t.Context(), nil, "two", tell)
+		if err := <-refused; err != errRestarting {
+			t.Errorf("the second one gets %v", err)
+		}
 		synctest.Wait()
 		select {
 		case why := <-r.Asked():
-			t.Errorf("%s begins while another node has its turn", why)
+			t.Errorf("%s begins while another node has its turn", why.Why)
 		default:
 		}
 		taken.Store(false)
 		time.Sleep(time.Second)
-		if why := <-r.Asked(); why != "one" || released.Load() != 0 {
-			t.Errorf("got %s, %d turns are over", why, released.Load())
+		if one := <-r.Asked(); one.Why != "one" || one.gone() || released.Load() != 0 {
+			t.Errorf("got %s, %d turns are over", one.Why, released.Load())
 		}
 		no := errors.New("no")
 		if r.Over(no); released.Load() != 1 || <-refused != no {
 			t.Errorf("%d turns are over, want 1", released.Load())
 		}
 		down.Store(true)
-		r.Ask(t.Context(), "three", nil)
-		if why := <-r.Asked(); why != "three" {
-			t.Errorf("got %s", why)
+		leave()
+		r.Ask(t.Context(), asker, "three", nil)
+		if three := <-r.Asked(); three.Why != "three" || !three.gone() {
+			t.Errorf("got %s", three.Why)
 		}
 		if r.Over(nil); released.Load() != 1 {
 			t.Errorf("%d turns are over, want 1", released.Load())

@@ -33,6 +33,7 @@ import (
 	"net"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"reverb/internal/admin"
@@ -103,6 +104,7 @@ type Upgrades struct {
 	asked chan request
 	ended <-chan struct{}
 
+	underWay  atomic.Bool // a successor was started, and its start is not over
 	mu        sync.Mutex
 	figures   admin.Upgrades
 	successor *supervise.Child
@@ -110,11 +112,20 @@ type Upgrades struct {
 	relays    *relay.Relays // of the TLS connections that the successor has
 }
 
-// request asks for an upgrade, or what one would do. tell gets the answer.
+// request asks for an upgrade, or what one would do. tell gets the answer. ctx ends when who asks
+// has gone.
 type request struct {
+	ctx  context.Context
+	who  string
 	dry  bool
 	tell func(text string, err error)
 }
+
+// errUnderWay is the answer to who asks while an upgrade, or a look at one, is under way.
+var errUnderWay = errors.New("an upgrade is under way: wait for its end")
+
+// errGone is the answer to who has gone.
+var errGone = errors.New("who has asked has gone")
 
 // New makes the upgrades of a server, which ends when ended is closed. held counts its connections
 // that relays have.
@@ -133,16 +144,20 @@ func (u *Upgrades) Figures() admin.Upgrades {
 	return f
 }
 
-// Ask asks for an upgrade or, with dry, what one would do. tell gets the answer, a sentence, before
-// Ask returns. Any goroutine may call it.
-func (u *Upgrades) Ask(dry bool, tell func(text string, err error)) {
+// ask asks for an upgrade or, with dry, what one would do; who asks is for the log. tell gets the
+// answer, a sentence, before Ask returns; while another upgrade is under way, that is errUnderWay,
+// at once. If ctx ends before the upgrade begins, there is none. Any goroutine may call it.
+func (u *Upgrades) ask(ctx context.Context, who string, dry bool,
+	tell func(text string, err error)) {
 	told := make(chan struct{})
 	select {
-	case u.asked <- request{dry, func(text string, err error) {
+	case u.asked <- request{ctx, who, dry, func(text string, err error) {
 		tell(text, err)
 		close(told)
 	}}:
 		<-told
+	case <-ctx.Done():
+		tell("", errGone)
 	case <-u.ended:
 		why := "the server is stopping"
 		if u.Succeeded() {
@@ -159,20 +174,25 @@ func (u *Upgrades) Asked() <-chan request { return u.asked }
 // FollowSignals asks for an upgrade at each SIGUSR2, until ctx ends.
 func (u *Upgrades) FollowSignals(ctx context.Context) {
 	if u.role != nil {
-		u.role.OnUpgrade(ctx, func() { u.Ask(false, func(string, error) {}) })
+		u.role.OnUpgrade(ctx, func() { u.ask(ctx, "SIGUSR2", false, func(string, error) {}) })
 	}
 }
 
 // Make does what was asked for. done says that the successor serves, and this process nothing any
 // more; otherwise it serves as before. A successor that starts when ctx ends is given up.
 func (u *Upgrades) Make(ctx context.Context, r request) (done bool) {
-	if r.dry {
-		r.tell(u.plan())
+	if r.ctx.Err() != nil {
+		r.tell("", errGone)
 		return false
 	}
+	if r.dry {
+		r.tell(u.plan(ctx, r.ctx))
+		return false
+	}
+	u.log.Info("an upgrade is asked for", "by", r.who)
 	report, err := u.make(ctx)
 	if err != nil {
-		u.log.Error("no upgrade: this process serves on", "why", err)
+		u.log.Error("no upgrade: this process serves on", "asked_by", r.who, "why", err)
 		r.tell("", err)
 		return false
 	}
@@ -181,7 +201,32 @@ func (u *Upgrades) Make(ctx context.Context, r request) (done bool) {
 	return true
 }
 
-func (u *Upgrades) say(report Report) {
+// alone answers everybody else who asks, until over is called.
+func (u *Upgrades) alone() (over func()) {
+	u.underWay.Store(true)
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for {
+			select {
+			case r := <-u.asked:
+				if !r.dry {
+					u.log.Warn("an upgrade is under way, so no other one begins", "asked_by", r.who)
+				}
+				r.tell("", errUnderWay)
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		<-ended
+		u.underWay.Store(false)
+	}
+}
+
+func (u *Upgrades) say(report report) {
 	if report.Silence != nil {
 		u.log.Error("no word of the successor", "why", report.Silence)
 		return
@@ -192,32 +237,49 @@ func (u *Upgrades) say(report Report) {
 		"took", report.Took.Round(time.Microsecond).String(), "now", report.Now)
 }
 
-// Restart upgrades, if mode is auto or upgrade, because why. If that is not possible, the server
-// stops, or, with upgrade, serves on; then serveOn says why there is no upgrade. ctx is as in Make.
-func (u *Upgrades) Restart(ctx context.Context, mode, why string) (serveOn error) {
+// Restart upgrades, if mode is auto or upgrade. If that is not possible, the server stops where
+// mode is auto and somebody is known who starts the next process; else it serves on, and serveOn
+// says why. Who has asked is told what happens. ctx is as in Make.
+func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveOn error) {
+	if r.gone() {
+		u.log.Info("no restart, as who has asked has gone", "asked", r.Why)
+		return errGone
+	}
 	if mode == "drain" {
+		r.say("every connection is told to reconnect, as REVERB_RESTART=drain says")
 		return nil
 	}
-	u.log.Info("upgrading, as " + why)
-	if mode == "upgrade" {
-		u.Make(ctx, request{tell: func(_ string, err error) { serveOn = err }})
-		return serveOn
+	u.log.Info("upgrading, as " + r.Why)
+	report, err := u.make(ctx)
+	if err == nil {
+		u.say(report)
+		r.say(report.String())
+		return nil
 	}
-	if r, err := u.make(ctx); err != nil {
-		u.log.Info("no upgrade, so all connections are told to reconnect", "why", err)
-	} else {
-		u.say(r)
+	starter, known := "", false
+	if u.role != nil {
+		starter, known = u.role.Restarts()
 	}
-	return nil
+	switch {
+	case mode == "auto" && known:
+		u.log.Warn("no upgrade, so all connections are told to reconnect, and the next process is "+
+			"left to who supervises", "supervisor", starter, "why", err)
+		r.say("no upgrade: " + err.Error() + "; so every connection is told to reconnect, and " +
+			"the next process is left to who supervises: " + starter)
+		return nil
+	case mode == "auto":
+		err = fmt.Errorf("%w; and nobody is known who would start the next process, so this one "+
+			"serves on, with the old program and configuration: stop and start it, or, if "+
+			"something starts it again, set REVERB_RESTART=drain", err)
+	}
+	u.log.Error("no restart: this process serves on", "asked", r.Why, "why", err)
+	return err
 }
 
-// plan says what an upgrade would do, or why there would be none.
-func (u *Upgrades) plan() (string, error) {
-	err := u.unfit()
-	if err == nil {
-		err = u.role.Judge()
-	}
-	if err != nil {
+// plan says what an upgrade would do, or why there would be none. It starts the successor, and ends
+// it when that could serve.
+func (u *Upgrades) plan(ctx, asker context.Context) (string, error) {
+	if err := u.rehearse(ctx, asker); err != nil {
 		return "", err
 	}
 	var p Plan
@@ -234,6 +296,28 @@ func (u *Upgrades) plan() (string, error) {
 	return p.String(), nil
 }
 
+// rehearse starts a successor, as an upgrade does, and ends it when it could serve.
+func (u *Upgrades) rehearse(ctx, asker context.Context) error {
+	if err := u.unfit(); err != nil {
+		return err
+	}
+	defer u.alone()()
+	child, err := u.role.Start()
+	if err != nil {
+		return err
+	}
+	ctx, end := context.WithCancel(ctx)
+	defer end()
+	defer context.AfterFunc(asker, end)() // nobody waits for it
+	g := handover.NewGiver(child.Conn)
+	defer g.Close()
+	err = u.await(ctx, g, child)
+	if child.Kill(); err != nil {
+		return explain(err, child)
+	}
+	return nil
+}
+
 // unfit says why the server cannot be handed over.
 func (u *Upgrades) unfit() error {
 	if u.role == nil {
@@ -245,7 +329,7 @@ func (u *Upgrades) unfit() error {
 	return nil
 }
 
-func (u *Upgrades) make(ctx context.Context) (r Report, err error) {
+func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	counted := &u.figures.Refused
 	defer func() {
 		u.mu.Lock()
@@ -257,6 +341,7 @@ func (u *Upgrades) make(ctx context.Context) (r Report, err error) {
 	if err := u.unfit(); err != nil {
 		return r, err
 	}
+	defer u.alone()()
 	began := time.Now()
 	child, err := u.role.Start()
 	if err != nil {
@@ -277,7 +362,7 @@ func (u *Upgrades) make(ctx context.Context) (r Report, err error) {
 		end(false)
 		return r, explain(err, child)
 	}
-	r = Report{Given: u.relays.Given(), PID: child.PID}
+	r = report{Given: u.relays.Given(), PID: child.PID}
 	err = g.Yours()
 	r.Silent = time.Since(stood)
 	if r.Relayed > 0 {
@@ -387,7 +472,7 @@ func (u *Upgrades) give(g *handover.Giver, child *supervise.Child, began, stood 
 	u.mu.Lock()
 	next := u.figures
 	u.mu.Unlock()
-	add(&next, Report{Given: u.relays.Given()})
+	add(&next, report{Given: u.relays.Given()})
 	state := figuresState(&next, time.Since(began), time.Since(stood))
 	if err := g.Section(sectionFigures, state); err != nil {
 		return err
