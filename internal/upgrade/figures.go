@@ -78,7 +78,7 @@ func (r report) String() string {
 		told = "was told to reconnect"
 	}
 	return fmt.Sprintf("process %d serves now: %s %s moved%s; silent for %v, took %v", r.PID,
-		show.Count(moved, "connection"), have, words(
+		show.Count(int64(moved), "connection"), have, words(
 			part{int64(r.Relayed), "of them encrypted, relayed by the old process"},
 			part{int64(r.Told), told}),
 		r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))

@@ -121,11 +121,11 @@ func appendText(b []byte, s string, quote bool) []byte {
 }
 
 // Count is a number of things, such as 1 connection or 2 connections.
-func Count[N ~int | ~int64](n N, thing string) string {
+func Count(n int64, thing string) string {
 	if n != 1 {
 		thing += "s"
 	}
-	return strconv.FormatInt(int64(n), 10) + " " + thing
+	return strconv.FormatInt(n, 10) + " " + thing
 }
 
 // Lag writes a short time in seconds, to 10 µs.
