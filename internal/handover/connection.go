@@ -98,6 +98,7 @@ const (
 	tagSubscription
 	tagUser
 	tagRelay
+	tagWhole // 1 + the number of a shared slice, which is the record
 )
 
 const (
@@ -145,7 +146,6 @@ func yes(v bool) uint8 {
 // sharer shares the slices of a record.
 type sharer struct {
 	share func([]byte) (uint64, error) // returns the number of a slice that has travelled already
-	from  int                          // the length from which slices are shared; at least 1
 	err   error                        // the last one of share
 }
 
@@ -194,7 +194,7 @@ func (c *Connection) append(b []byte, long *sharer) []byte {
 
 // addBytes appends a field that is bytes, or, if they are long, 1 + the number of a shared slice.
 func addBytes(b []byte, tag byte, s []byte, long *sharer) []byte {
-	if len(s) < long.from {
+	if len(s) < sharedFrom {
 		return addText(b, tag, s)
 	}
 	n, err := long.share(s)
@@ -241,6 +241,18 @@ func (r *reader) info(f field) []byte {
 		return nil
 	}
 	return append([]byte{}, f.bytes[1:]...)
+}
+
+// appendWhole appends the record of a connection whose record is the shared slice n.
+func appendWhole(b []byte, n uint64) []byte { return addNumber(b, tagWhole, n+1) }
+
+// recordIn is the record of a connection that a batch has, or has the number of.
+func recordIn(record []byte, shared [][]byte) []byte {
+	r := readerOf(record)
+	if f, ok := r.next(); ok && f.tag == tagWhole && f.n-1 < uint64(len(shared)) {
+		return shared[f.n-1]
+	}
+	return record
 }
 
 // connectionOf reads a record. shared are the slices that have come. ok is false if the record

@@ -1,6 +1,8 @@
 package handover
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -200,17 +202,16 @@ func (g *Giver) Batch() *Batch { return &Batch{giver: g} }
 
 // Add adds a connection and its descriptor, which stays the caller's.
 func (v *Batch) Add(c *Connection, fd int) error {
-	long := sharer{share: v.giver.share, from: sharedFrom}
+	long := sharer{share: v.giver.share}
 	record := c.append(v.record[:0], &long)
-	if len(record) > maxFrame-batchBytes { // very much waits for it, in short slices
-		long.from = 1
-		record = c.append(record[:0], &long)
+	v.record = record
+	if len(record) > maxFrame-batchBytes { // very much waits for it, or it has very many places
+		n, err := v.giver.share(bytes.Clone(record))
+		long.err = cmp.Or(long.err, err)
+		record = appendWhole(nil, n)
 	}
-	if v.record = record; long.err != nil {
+	if long.err != nil {
 		return long.err
-	}
-	if len(record) > maxFrame-batchBytes {
-		return fmt.Errorf("hand-over: the state of a connection takes %d bytes", len(record))
 	}
 	v.b = recordlog.AppendField(v.b, record)
 	if v.fds = append(v.fds, fd); len(v.fds) == batchFiles || len(v.b) > batchBytes {

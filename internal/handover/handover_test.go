@@ -224,14 +224,19 @@ func world(t testing.TB, rng *rand.Rand, n int) (all []*Connection, fds []int) {
 	return all, fds
 }
 
-// A peer that does not read has very many short slices in its queue; their sum is more than a frame
-// holds.
-func TestManyShortPieces(t *testing.T) {
-	all, fds := world(t, rand.New(rand.NewPCG(21, 5)), 1)
-	all[0].Pieces = nil
+// A peer that does not read has very many short slices in its queue, and another one is on very many
+// channels, as a member; their sum is more than a frame holds.
+func TestLargeConnections(t *testing.T) {
+	all, fds := world(t, rand.New(rand.NewPCG(21, 5)), 3)
+	for _, c := range all {
+		c.Pieces, c.Subscriptions = nil, nil
+	}
 	for i := range 3 * maxFrame / (sharedFrom - 1) {
 		piece := Piece{Bytes: fmt.Appendf(nil, "%*d", sharedFrom-1, i)}
 		all[0].Pieces = append(all[0].Pieces, piece)
+		at := Subscription{Channel: fmt.Sprint("presence-", i), User: "7", Member: true,
+			Info: fmt.Appendf(nil, `{"n":%*d}`, i%(2*sharedFrom), i)}
+		all[2].Subscriptions = append(all[2].Subscriptions, at)
 	}
 	a, b := pair(t)
 	given := make(chan error, 1)
@@ -241,8 +246,14 @@ func TestManyShortPieces(t *testing.T) {
 	if gave := <-given; err != nil || orphan || gave != nil {
 		t.Fatalf("taker: %v, orphan %v; giver: %v", err, orphan, gave)
 	}
-	if len(r.connections) != 1 || !reflect.DeepEqual(r.connections[0].Pieces, all[0].Pieces) {
-		t.Errorf("%d connections, or other pieces", len(r.connections))
+	came := map[uint64]*Connection{}
+	for i := range r.connections {
+		came[r.connections[i].Socket] = &r.connections[i]
+	}
+	for i, c := range all {
+		if !reflect.DeepEqual(came[c.Socket], c) {
+			t.Errorf("connection %d has not come, or another one", i)
+		}
 	}
 	r.close()
 	closeFiles([]int{o.Listeners[0].FD})
@@ -412,13 +423,13 @@ func TestFormats(t *testing.T) {
 // read is sound.
 func FuzzConnection(f *testing.F) {
 	rng := rand.New(rand.NewPCG(21, 3))
-	none := sharer{share: func([]byte) (uint64, error) { return 0, nil }, from: sharedFrom}
+	none := sharer{share: func([]byte) (uint64, error) { return 0, nil }}
 	for range 20 {
 		f.Add(drawn(rng, [][]byte{[]byte("s")}).append(nil, &none))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		shared := [][]byte{make([]byte, sharedFrom)}
-		c, ok := connectionOf(b, shared)
+		c, ok := connectionOf(recordIn(b, shared), shared)
 		if !ok {
 			return
 		}

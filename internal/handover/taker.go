@@ -199,7 +199,7 @@ func (t *Taker) share(head []byte) error {
 func (t *Taker) batch(b []byte, fds []int, r Receiver) error {
 	f := recordlog.Fields{B: b}
 	for i, fd := range fds {
-		c, ok := connectionOf(f.Bytes(f.Number()), t.shared)
+		c, ok := connectionOf(recordIn(f.Bytes(f.Number()), t.shared), t.shared)
 		if f.Bad || !ok {
 			closeFiles(fds[i:])
 			return errors.New("hand-over: a connection makes no sense")
