@@ -1368,11 +1368,11 @@ func (h *hub) closeUp(orphan bool) {
 func (h *hub) sections() upgrade.Sections {
 	return upgrade.Sections{
 		upgrade.Each("app", h.apps, (*app).ID, h.known, (*app).state, (*app).setState),
-		upgrade.One("last", h.registry.replica.State, h.registry.replica.SetState),
+		upgrade.Many("last", h.registry.replica.State, h.registry.replica.SetState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
-		upgrade.One("keys", h.api.State, h.api.SetState),
+		upgrade.Many("keys", h.api.State, h.api.SetState),
 		upgrade.One("closed", h.closed.State, h.closed.SetState),
 		upgrade.One("refused", h.refused.State, h.refused.SetState),
 	}

@@ -56,10 +56,13 @@ func (w *world) handOver(s *simNode, by uint32) {
 		s.box.Succeed()
 		s.configureOutbox()
 	}
-	s.front.reg.Last.SetState(last, w.now, func(app, _ string, b []byte) (*simCast, int, bool) {
+	event := func(app, _ string, b []byte) (*simCast, int, bool) {
 		c := s.front.apps[app].Event(b, protocol.SocketID{}, w.now)
 		return c, c.Size(), true
-	})
+	}
+	for _, record := range last {
+		s.front.reg.Last.SetState(record, w.now, event)
+	}
 	for _, c := range w.clients {
 		if c.node == s && c.attached() {
 			n.Join(c.topic, c.user, `{"`+c.user+`":0}`, isCache(c.topic), func() {})

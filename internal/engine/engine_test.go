@@ -576,7 +576,7 @@ func TestLastEventsGoOn(t *testing.T) {
 		from.reg.Last.Put(at[0], at[1], v, v.Size(), now, now.Add(time.Minute))
 	}
 	delete(to.apps, "b")
-	b := from.replica.State()
+	b := slices.Concat(from.replica.State()...)
 	if !to.replica.SetState(b) || to.replica.SetState(b[:len(b)-1]) {
 		t.Error("a state that makes sense is refused, or one that ends too soon is taken")
 	}

@@ -145,10 +145,10 @@ func (r *Replica[C, E]) Connections(app string) int64 {
 	return 0
 }
 
-// State has the last events of cache channels, for SetState in another process.
-func (r *Replica[C, E]) State() []byte { return r.channels.Last.State(r.now(), E.Payload) }
+// State has the last events of cache channels, for SetState in another process, in records.
+func (r *Replica[C, E]) State() [][]byte { return r.channels.Last.State(r.now(), E.Payload) }
 
-// SetState takes a State over. ok is false if it makes no sense.
+// SetState takes a record of State over. ok is false if it makes no sense.
 func (r *Replica[C, E]) SetState(b []byte) (ok bool) {
 	now := r.now()
 	return r.channels.Last.SetState(b, now,

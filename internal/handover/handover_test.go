@@ -224,8 +224,8 @@ func world(t testing.TB, rng *rand.Rand, n int) (all []*Connection, fds []int) {
 	return all, fds
 }
 
-// A peer that does not read has very many short slices in its queue, and another one is on very many
-// channels, as a member; their sum is more than a frame holds.
+// A peer that does not read has very many short slices in its queue, and another one is on very
+// many channels, as a member; their sum is more than a frame holds.
 func TestLargeConnections(t *testing.T) {
 	all, fds := world(t, rand.New(rand.NewPCG(21, 5)), 3)
 	for _, c := range all {

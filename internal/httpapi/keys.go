@@ -39,10 +39,10 @@ func (h *Handler[A]) Keys(app string) (held int, repeated, dropped uint64) {
 	return f.Claims, f.Repeated, f.Dropped
 }
 
-// State has the keys of all apps, for SetState in another process.
-func (h *Handler[A]) State() []byte { return h.keys.State() }
+// State has the keys of all apps, for SetState in another process, in records.
+func (h *Handler[A]) State() [][]byte { return h.keys.State() }
 
-// SetState takes a State over. ok is false if it makes no sense.
+// SetState takes a record of State over. ok is false if it makes no sense.
 func (h *Handler[A]) SetState(b []byte) (ok bool) { return h.keys.SetState(b) }
 
 // key is the key of a request; empty: it has none.

@@ -29,6 +29,18 @@ func Records(name string, state func(send func([]byte) error) error,
 	return Section{name, state, set}
 }
 
+// Many is a section of the records that state returns.
+func Many(name string, state func() [][]byte, set func([]byte) (ok bool)) Section {
+	return Records(name, func(send func([]byte) error) (err error) {
+		for _, record := range state() {
+			if err = send(record); err != nil {
+				break
+			}
+		}
+		return err
+	}, set)
+}
+
 // Each is a section with a record for each of all. The record begins with the item's id, by which
 // find finds the item in another process. An item that is not found there is left out.
 func Each[T any](name string, all iter.Seq[T], id func(T) string, find func(id string) (T, bool),

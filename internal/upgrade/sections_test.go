@@ -13,6 +13,7 @@ import (
 type shelf struct {
 	by    map[string]string
 	title string
+	notes [][]byte
 }
 
 func (s *shelf) sections() Sections {
@@ -25,22 +26,25 @@ func (s *shelf) sections() Sections {
 			func(name string, b []byte) bool { s.by[name] = string(b); return notEmpty(b) }),
 		One("title", func() []byte { return []byte(s.title) },
 			func(b []byte) bool { s.title = string(b); return notEmpty(b) }),
+		Many("note", func() [][]byte { return s.notes },
+			func(b []byte) bool { s.notes = append(s.notes, b); return notEmpty(b) }),
 	}
 }
 
 // What is given comes back; what the taker does not have, or does not know, is left out.
 func TestSections(t *testing.T) {
-	from := &shelf{map[string]string{"a": "one", "b": "two", "c": "three"}, "numbers"}
-	to := &shelf{map[string]string{"a": "", "c": "", "d": "four"}, ""}
+	from := &shelf{map[string]string{"a": "one", "b": "two", "c": "three"}, "numbers",
+		[][]byte{{7}, {8}}}
+	to := &shelf{map[string]string{"a": "", "c": "", "d": "four"}, "", nil}
 	taker, names := to.sections(), ""
 	err := from.sections().Give(func(name string, state []byte, _ ...int) error {
 		names += name + " "
 		return taker.Take(name, state)
 	})
-	if want := "book book book title "; err != nil || names != want {
+	if want := "book book book title note note "; err != nil || names != want {
 		t.Errorf("got %q and %v, want %q", names, err, want)
 	}
-	if got, want := fmt.Sprint(*to), "{map[a:one c:three d:four] numbers}"; got != want {
+	if got, want := fmt.Sprint(*to), "{map[a:one c:three d:four] numbers [[7] [8]]}"; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 	if err := taker.Take("later", []byte("x")); err != nil {

@@ -168,22 +168,33 @@ func (s *Store[V]) Get(app, channel string, now time.Time) (v V, ok bool) {
 	return e.value, true
 }
 
-// State has what is kept at the time now, the oldest first, for SetState in another process.
-// payload is an event as bytes.
-func (s *Store[V]) State(now time.Time, payload func(V) []byte) (b []byte) {
+// recordBytes is about the size of a record of State. Larger: the other process takes more memory
+// at once. Smaller: more records.
+const recordBytes = 256 << 10
+
+// State has what is kept at the time now, the oldest first, for SetState in another process, in
+// records. payload is an event as bytes.
+func (s *Store[V]) State(now time.Time, payload func(V) []byte) (records [][]byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	var b []byte
 	for e := s.oldest.first; e != nil; e = e.links[inAll].after {
 		if left := e.until.Sub(now); left > 0 {
 			b = recordlog.AppendField(recordlog.AppendField(b, e.of.id), e.channel)
 			b = recordlog.AppendField(binary.AppendUvarint(b, uint64(left)), payload(e.value))
 		}
+		if len(b) >= recordBytes {
+			records, b = append(records, b), nil
+		}
 	}
-	return b
+	if len(b) > 0 {
+		records = append(records, b)
+	}
+	return records
 }
 
-// SetState takes a State over. event makes an event and says its size; !keep: it is not wanted. ok
-// is false if the state makes no sense.
+// SetState takes a record of State over. event makes an event and says its size; !keep: it is not
+// wanted. ok is false if the record makes no sense.
 func (s *Store[V]) SetState(b []byte, now time.Time,
 	event func(app, channel string, payload []byte) (v V, size int, keep bool)) (ok bool) {
 	f := recordlog.Fields{B: b}

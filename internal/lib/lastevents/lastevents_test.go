@@ -3,6 +3,8 @@ package lastevents
 import (
 	"fmt"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -217,6 +219,34 @@ func BenchmarkPut(b *testing.B) {
 	}
 }
 
+// However much is kept, a record of it is bounded, and nothing is lost.
+func TestStateInRecords(t *testing.T) {
+	const events, size = 100, 50_000
+	now := time.Unix(1000, 0)
+	from, to := New[int](events, events*size), New[int](events, events*size)
+	for i := range events {
+		from.Put("a", strconv.Itoa(i), i, size, now, now.Add(time.Minute))
+	}
+	for _, record := range from.State(now, func(i int) []byte {
+		return slices.Repeat([]byte{byte(i)}, size)
+	}) {
+		if len(record) > recordBytes+2*size {
+			t.Errorf("a record of %d bytes", len(record))
+		}
+		if !to.SetState(record, now, func(_, _ string, b []byte) (int, int, bool) {
+			return int(b[0]), len(b), true
+		}) {
+			t.Error("a record makes no sense")
+		}
+	}
+	for i := range events {
+		if got, ok := to.Get("a", strconv.Itoa(i), now); !ok || got != i {
+			t.Errorf("%d: got %d, %v", i, got, ok)
+		}
+	}
+	to.check(t)
+}
+
 // FuzzState checks that what is taken over is sound, and goes on as it is.
 func FuzzState(f *testing.F) {
 	now := time.Unix(1000, 0)
@@ -231,7 +261,7 @@ func FuzzState(f *testing.F) {
 		channel := strconv.Itoa(i)
 		from.Put("a", channel, "last", 4, now, now.Add(time.Duration(i)*time.Minute))
 	}
-	f.Add(from.State(now, text))
+	f.Add(slices.Concat(from.State(now, text)...))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		s, again := New[string](50, 1000), New[string](50, 1000)
 		ok := take(s, b)
@@ -239,8 +269,11 @@ func FuzzState(f *testing.F) {
 			return
 		}
 		state := s.State(now, text)
-		if !take(again, state) || string(again.State(now, text)) != string(state) {
-			t.Fatalf("%q became %q", state, again.State(now, text))
+		for _, record := range state {
+			ok = ok && take(again, record)
+		}
+		if got := again.State(now, text); !ok || !reflect.DeepEqual(got, state) {
+			t.Fatalf("%q became %q", state, got)
 		}
 	})
 }

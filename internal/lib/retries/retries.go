@@ -233,47 +233,68 @@ func (t *Table) Figures(of string) Figures {
 	return Figures{Claims: len(a.claims), Bytes: a.bytes, Repeated: a.repeated, Dropped: a.dropped}
 }
 
-// State has the claims with an answer and what was counted, for SetState in another process. No
-// request is in progress.
-func (t *Table) State() (b []byte) {
+// recordBytes is about the size of a record of State. Larger: the other process takes more memory
+// at once. Smaller: more records.
+const recordBytes = 256 << 10
+
+// State has the claims with an answer and what was counted, for SetState in another process, in
+// records. No request is in progress.
+func (t *Table) State() (records [][]byte) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var b []byte
 	for id, a := range t.apps {
-		n := 0
-		for e := a.oldest; e != nil; e = e.next {
-			if a.claims[e.name] == e { // else it was forgotten, and stays for its turn
-				n++
+		e, repeated, dropped := a.oldest, a.repeated, a.dropped
+		for begins := true; begins || e != nil; begins = false {
+			b = binary.AppendUvarint(recordlog.AppendField(b, id), repeated)
+			b = binary.AppendUvarint(b, dropped)
+			repeated, dropped = 0, 0 // in further records of this app
+			n, claims, rest := a.some(e, recordBytes-len(b))
+			b = append(binary.AppendUvarint(b, uint64(n)), claims...)
+			e = rest
+			if len(b) >= recordBytes {
+				records, b = append(records, b), nil
 			}
-		}
-		b = recordlog.AppendField(b, id)
-		for _, v := range []uint64{a.repeated, a.dropped, uint64(n)} {
-			b = binary.AppendUvarint(b, v)
-		}
-		for e := a.oldest; e != nil; e = e.next {
-			if a.claims[e.name] != e {
-				continue
-			}
-			b = append(append(b, e.name[:]...), e.fingerprint[:]...)
-			b = binary.AppendUvarint(b, uint64(e.until))
-			long := uint64(0)
-			if e.answer.Long {
-				long = 1
-			}
-			b = recordlog.AppendField(binary.AppendUvarint(b, long), e.answer.Body)
 		}
 	}
-	return b
+	if len(b) > 0 {
+		records = append(records, b)
+	}
+	return records
 }
 
-// SetState takes a State over. ok is false if it makes no sense.
+// some has n claims from e on, of about so many bytes. rest is where others begin; nil: there are
+// none.
+func (a *app) some(e *entry, bytes int) (n int, b []byte, rest *entry) {
+	for ; e != nil && len(b) < bytes; e = e.next {
+		if a.claims[e.name] != e {
+			continue // it was forgotten, and stays for its turn
+		}
+		b = append(append(b, e.name[:]...), e.fingerprint[:]...)
+		b = binary.AppendUvarint(b, uint64(e.until))
+		long := uint64(0)
+		if e.answer.Long {
+			long = 1
+		}
+		b = recordlog.AppendField(binary.AppendUvarint(b, long), e.answer.Body)
+		n++
+	}
+	return n, b, e
+}
+
+// SetState takes a record of State over. ok is false if it makes no sense.
 func (t *Table) SetState(b []byte) (ok bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	f := recordlog.Fields{B: b}
 	for len(f.B) > 0 {
-		a := &app{claims: map[[sha256.Size]byte]*entry{}}
-		t.apps[f.Text()] = a
-		a.repeated, a.dropped = f.Number(), f.Number()
+		id := f.Text()
+		a := t.apps[id]
+		if a == nil {
+			a = &app{}
+			t.apps[id] = a
+		}
+		a.repeated, a.dropped = a.repeated+f.Number(), a.dropped+f.Number()
 		for n := f.Number(); n > 0 && !f.Bad; n-- {
 			e := &entry{done: true}
 			copy(e.name[:], f.Bytes(sha256.Size))
@@ -283,6 +304,9 @@ func (t *Table) SetState(b []byte) (ok bool) {
 			if len(e.answer.Body) > maxAnswer || len(a.claims) >= maxClaims ||
 				a.claims[e.name] != nil {
 				f.Fail()
+			}
+			if a.claims == nil {
+				a.claims = map[[sha256.Size]byte]*entry{}
 			}
 			a.claims[e.name] = e
 			a.bytes += claimCost + len(e.answer.Body)
