@@ -896,7 +896,9 @@ func (s *server) Unfit() string {
 }
 
 // Pause is part of upgrade.Host.
-func (s *server) Pause() (resume func(), ok bool) { return s.gate.Pause(s.http, shutdownGrace) }
+func (s *server) Pause() (end func(leave bool), ok bool) {
+	return s.gate.Pause(s.http, shutdownGrace)
+}
 
 // Stand is part of upgrade.Host.
 func (s *server) Stand() (end func(leave bool), err error) {

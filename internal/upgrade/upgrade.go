@@ -69,9 +69,10 @@ type Host interface {
 	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
 	// successor starts.
 	Beat()
-	// Pause makes new connections wait in the system, and waits for the answers to requests. resume
-	// undoes it. ok is false if a request goes on.
-	Pause() (resume func(), ok bool)
+	// Pause makes new connections wait in the system, and waits for the answers to requests. ok is
+	// false if a request goes on that does not wait for its peer. end lets all go on as before;
+	// with leave it ends what is left.
+	Pause() (end func(leave bool), ok bool)
 	// Stand makes all loops stand still, until end is called. With leave they end, without a word
 	// to the connections that were given. After an error end(false) must be called.
 	Stand() (end func(leave bool), err error)
@@ -415,15 +416,14 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
 	resume, quiet := u.host.Pause()
 	if !quiet {
-		resume()
+		resume(false)
 		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
 	}
 	stood = time.Now()
 	goOn, err := u.host.Stand()
 	end = func(leave bool) {
-		if goOn(leave); !leave {
-			resume()
-		}
+		goOn(leave)
+		resume(leave)
 	}
 	if err != nil {
 		end(false)

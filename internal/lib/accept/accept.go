@@ -272,15 +272,13 @@ func (g *Gate) NoteState(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// Handler returns h with its requests counted, for Shutdown. net/http itself does not count a
-// connection that a handler takes over, although the handler still runs.
+// Handler returns h with its requests counted, for Shutdown and Pause. net/http itself does not
+// count a connection that a handler takes over, although the handler still runs.
 func (g *Gate) Handler(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		g.pending.add(1)
 		defer g.pending.add(-1)
-		leave := g.pause.enter(w)
-		defer leave()
-		h.ServeHTTP(w, r)
+		g.pause.serve(h, w, r)
 	})
 }
 

@@ -3,6 +3,7 @@ package accept
 import (
 	"context"
 	"errors"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -13,18 +14,18 @@ import (
 
 // pause keeps the listeners of a gate from accepting, and knows the requests that are answered.
 type pause struct {
-	mu       *sync.Mutex
-	changed  *sync.Cond
-	paused   bool
-	shut     bool // no request may begin
-	all      []*listener
-	requests map[*http.ResponseController]bool
+	mu      *sync.Mutex
+	changed *sync.Cond
+	paused  bool
+	shut    bool // no request may begin, or go on after it has waited for its peer
+	over    bool // another process serves
+	all     []*listener
+	busy    int // the requests that are answered, without those that wait for their peers
 }
 
 func newPause() pause {
 	mu := new(sync.Mutex)
-	return pause{mu: mu, changed: sync.NewCond(mu),
-		requests: make(map[*http.ResponseController]bool)}
+	return pause{mu: mu, changed: sync.NewCond(mu)}
 }
 
 func (p *pause) guards(l *listener) {
@@ -118,49 +119,97 @@ func (l *listener) isClosed() bool {
 	}
 }
 
-// enter notes a request that is answered. After cut it waits for the end of the pause.
-func (p *pause) enter(w http.ResponseWriter) (leave func()) {
-	c := http.NewResponseController(w)
+// request is a request that is answered. While it waits for its peer it touches nothing of the
+// server, and may not go on before the end of a pause.
+type request struct {
+	http.ResponseWriter
+	body  body
+	pause *pause
+}
+
+// body is the body of a request.
+type body struct {
+	io.ReadCloser
+	pause *pause
+}
+
+// Unwrap is for http.ResponseController.
+func (r *request) Unwrap() http.ResponseWriter { return r.ResponseWriter }
+
+func (r *request) Write(b []byte) (int, error) {
+	r.pause.rest()
+	n, err := r.ResponseWriter.Write(b)
+	r.pause.goOn()
+	return n, err
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.pause.rest()
+	n, err := b.ReadCloser.Read(p)
+	b.pause.goOn()
+	return n, err
+}
+
+// serve has h answer a request.
+func (p *pause) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
+	defer p.rest()
+	p.goOn()
+	q := &request{w, body{r.Body, p}, p}
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = &q.body
+	}
+	h.ServeHTTP(q, r)
+}
+
+// goOn counts a request that begins, or that has waited for its peer, at the end of the pause. If
+// another process serves then, the request ends.
+func (p *pause) goOn() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for p.shut {
+	for p.shut && !p.over {
 		p.changed.Wait()
 	}
-	p.requests[c] = true
-	return func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if delete(p.requests, c); len(p.requests) == 0 {
-			p.changed.Broadcast()
-		}
+	if p.busy++; p.over {
+		panic(http.ErrAbortHandler)
 	}
 }
 
-// cut ends the requests that are answered: nothing more is read of them, and no answer gets out.
-func (p *pause) cut() {
+// rest undoes goOn.
+func (p *pause) rest() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.shut = true
-	for c := range p.requests {
-		c.SetReadDeadline(time.Unix(1, 0))
-		c.SetWriteDeadline(time.Unix(1, 0)) // they fail on a connection that was taken over
+	if p.busy--; p.busy == 0 {
+		p.changed.Broadcast()
 	}
 }
 
-// quiet waits until no request is answered, or ctx is done.
+// quiet lets no request begin or go on. It waits until those that are answered all wait for their
+// peers, or ctx is done.
 func (p *pause) quiet(ctx context.Context) bool {
-	return p.wait(ctx, func() bool { return len(p.requests) == 0 })
+	p.note(func() { p.shut = true })
+	return p.wait(ctx, func() bool { return p.busy == 0 })
+}
+
+// end ends the pause. With over another process serves, and the requests that are left end.
+func (p *pause) end(over bool) {
+	if !over {
+		p.set(false)
+		return
+	}
+	p.note(func() { p.over = true })
 }
 
 // Pause stops accepting: new connections wait in the system. Then it waits until every request has
-// been answered, or grace has passed; after that it cuts the rest, whose peers get no answer. ok is
-// false if some go on all the same for as long again. resume accepts again.
-func (g *Gate) Pause(server *http.Server, grace time.Duration) (resume func(), ok bool) {
+// been answered, or grace has passed. After that the rest may wait for their peers, for the end of
+// a body or until an answer is taken, but not go on. ok is false if some are busy all the same for
+// as long again. end accepts again, and all requests go on as if nothing had been; with leave they
+// end, as soon as the caller closes the server, and their peers get no answer.
+func (g *Gate) Pause(server *http.Server, grace time.Duration) (end func(leave bool), ok bool) {
 	server.SetKeepAlivesEnabled(false)
 	g.pause.set(true)
-	resume = func() {
-		server.SetKeepAlivesEnabled(true)
-		g.pause.set(false)
+	end = func(leave bool) {
+		server.SetKeepAlivesEnabled(!leave)
+		g.pause.end(leave)
 	}
 	wait := func(more func(context.Context) bool) bool {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
@@ -173,6 +222,5 @@ func (g *Gate) Pause(server *http.Server, grace time.Duration) (resume func(), o
 		}
 		return true
 	})
-	g.pause.cut()
-	return resume, wait(g.pause.quiet)
+	return end, wait(g.pause.quiet)
 }
