@@ -901,10 +901,12 @@ func (s *server) Pause() (end func(leave bool), ok bool) {
 }
 
 // Stand is part of upgrade.Host.
-func (s *server) Stand() (end func(leave bool), err error) {
-	p := settle.NewPause(len(s.loops.all))
+func (s *server) Stand(limit time.Duration) (end func(leave bool), err error) {
+	p := settle.NewPause("event loop", len(s.loops.all))
 	node := s.node.Stand(p)
-	s.loops.pause(p)
+	if err := s.loops.pause(p, limit); err != nil {
+		return func(bool) {}, err
+	}
 	hooks := s.around.hooks.Stand()
 	return func(leave bool) { hooks(leave); p.End(leave) }, node.Err()
 }

@@ -424,6 +424,28 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 	})
 }
 
+// A loop that hangs does not make the others stand still for long, and all go on.
+func TestStandWithoutALoop(t *testing.T) {
+	withRig(t, nil, func(r *rig) {
+		hung, release := r.loops.all[len(r.loops.all)-1], make(chan struct{})
+		hung.post(taskFunc(func() { <-release }))
+		began := time.Now()
+		end, err := r.Stand(time.Second)
+		end(false)
+		name := fmt.Sprint("event loop ", len(r.loops.all))
+		if took := time.Since(began); err == nil || !strings.Contains(err.Error(), name+";") ||
+			took != time.Second {
+			t.Errorf("after %v: %v", took, err)
+		}
+		close(release)
+		synctest.Wait()
+		end, err = r.Stand(time.Second) // as soon as it can
+		if end(false); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // checkConsistency recomputes everything that is kept twice. The server is idle.
 func (r *rig) checkConsistency() {
 	have := map[*app]map[string][]string{} // the user of each subscription, by channel

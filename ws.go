@@ -1205,28 +1205,28 @@ func (l *loop) takePartial() (p *partial) {
 
 // --- Handing over ---
 //
-// All loops stand still at one moment: nothing is read, and what is under way takes effect. Then
-// each gives its connections away as plain data, see internal/handover, and goes on or ends without
-// a word to its peers. A TLS connection leaves its encryption behind, see internal/relay.
+// All loops stand still and give their connections away, see internal/handover, internal/relay.
 
-// pause makes all loops stand still. Until End, what they own is the caller's.
-func (ls *loops) pause(p *settle.Pause) {
+// pause makes all loops stand still within limit. Until End, what they own is the caller's.
+func (ls *loops) pause(p *settle.Pause, limit time.Duration) error {
 	for _, l := range ls.all {
 		l.post(taskFunc(func() { l.pausing = p }))
 	}
-	p.Wait()
+	return p.Wait(limit)
 }
 
 // stand makes the loop stand still. It returns false if the loop has ended.
 func (l *loop) stand(p *settle.Pause) (goesOn bool) {
-	leave := p.Stand(func() bool {
+	leave, stood := p.Stand(l.index, func() bool {
 		found := l.inbox.Len() > 0 || l.pending()
 		l.runTasks()
 		l.deliver(time.Now())
 		l.flush()
 		return found
 	}, func() { l.relay = l.group.relays.New(l.poller) })
-	if leave {
+	if !stood {
+		return true
+	} else if leave {
 		for c := range l.conns.All {
 			if !l.relay.Leave(c.sock) {
 				b, spread := c.farewell()

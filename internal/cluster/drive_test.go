@@ -479,18 +479,18 @@ func TestHandOver(t *testing.T) {
 		pass(0)
 		second.told = nil
 
-		s := settle.NewPause(0)
+		s := settle.NewPause("", 0)
 		failed := a.Stand(s).Err
-		if s.Wait(); failed() != nil {
+		if s.Wait(time.Minute); failed() != nil {
 			t.Fatal(failed())
 		}
 		pass(2 * time.Second) // longer than Redis may be silent
 		s.End(false)
 		a.Publish("a:presence-x", "two", 0, false, nil, nil)
 		pass(time.Second)
-		s = settle.NewPause(0)
+		s = settle.NewPause("", 0)
 		failed = a.Stand(s).Err
-		if s.Wait(); failed() != nil {
+		if s.Wait(time.Minute); failed() != nil {
 			t.Fatal(failed())
 		}
 		b.Publish("a:presence-x", "three", 0, false, nil, nil)
@@ -560,9 +560,9 @@ func TestStandRefused(t *testing.T) {
 		m.mu.Unlock()
 		n.Publish("a:x", "one", 0, false, nil, nil)
 		begun := time.Now()
-		s := settle.NewPause(0)
+		s := settle.NewPause("", 0)
 		failed := n.Stand(s).Err
-		s.Wait()
+		s.Wait(time.Minute)
 		if err := failed(); err == nil || time.Since(begun) > 2*time.Second {
 			t.Errorf("it stands still after %v", time.Since(begun))
 		}

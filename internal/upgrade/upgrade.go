@@ -48,6 +48,9 @@ const (
 	// Patience bounds the time until a successor could serve. Larger: a successor that hangs is
 	// noticed later. Smaller: one that waits for Redis is given up.
 	Patience = 30 * time.Second
+	// StandLimit bounds the time until all loops stand still. Larger: connections are silent for
+	// longer if a loop hangs. Smaller: a busy server is not upgraded.
+	StandLimit = 3 * time.Second
 	// Limit bounds the time in which nothing is read. Larger: connections are silent for longer if
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
@@ -74,8 +77,9 @@ type Host interface {
 	// with leave it ends what is left.
 	Pause() (end func(leave bool), ok bool)
 	// Stand makes all loops stand still, until end is called. With leave they end, without a word
-	// to the connections that were given. After an error end(false) must be called.
-	Stand() (end func(leave bool), err error)
+	// to the connections that were given. After an error end(false) must be called. If a loop does
+	// not stand still within limit, the error says which.
+	Stand(limit time.Duration) (end func(leave bool), err error)
 	// State gives send all state but that of connections, and the descriptors that belong to it.
 	State(send func(name string, state []byte, fds ...int) error) error
 	// Loops is how many loops there are. Give gives the connections of one of them; any goroutine
@@ -420,7 +424,7 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
 	}
 	stood = time.Now()
-	goOn, err := u.host.Stand()
+	goOn, err := u.host.Stand(StandLimit)
 	end = func(leave bool) {
 		goOn(leave)
 		resume(leave)

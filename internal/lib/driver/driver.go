@@ -168,6 +168,7 @@ func (d *Driver[L, B]) turn(done <-chan struct{}, tick <-chan time.Time) (goesOn
 // Standing is a machine that is to stand still, and what has come of it.
 type Standing struct {
 	pause  *settle.Pause
+	seat   int
 	until  time.Time
 	holds  bool // the session is asked to
 	failed error
@@ -175,13 +176,12 @@ type Standing struct {
 
 // Stand makes the machine stand still in a pause that has not begun.
 func (d *Driver[L, B]) Stand(p *settle.Pause) *Standing {
-	s := &Standing{pause: p}
-	p.Add()
+	s := &Standing{pause: p, seat: p.Add("the session with Redis")}
 	d.Post(func() { d.standing = s })
 	return s
 }
 
-// Err says why the machine is not at rest in the pause; nil: it is. The pause has begun, see
+// Err says why the machine is not at rest in the pause; nil: it is. All stand still, see
 // settle.Pause.Wait. A nil Standing is at rest.
 func (s *Standing) Err() error {
 	if s == nil {
@@ -200,7 +200,7 @@ func (d *Driver[L, B]) stand(s *Standing) (goesOn bool) {
 		d.m.End()
 	}
 	turn(true)
-	if s.pause.Stand(func() bool { return d.quiet(s) }, func() {}) {
+	if leave, _ := s.pause.Stand(s.seat, func() bool { return d.quiet(s) }, func() {}); leave {
 		d.stop()
 		return false
 	}

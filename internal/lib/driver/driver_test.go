@@ -59,13 +59,13 @@ type standing struct {
 }
 
 func (m *sum) stand() standing {
-	p := settle.NewPause(0)
+	p := settle.NewPause("", 0)
 	return standing{p, m.d.Stand(p)}
 }
 
 // still waits until it stands still.
 func (s standing) still() error {
-	s.Wait()
+	s.Wait(time.Minute)
 	return s.Err()
 }
 
