@@ -896,8 +896,8 @@ func (s *server) Unfit() string {
 }
 
 // Pause is part of upgrade.Host.
-func (s *server) Pause() (end func(leave bool), ok bool) {
-	return s.gate.Pause(s.http, shutdownGrace)
+func (s *server) Pause(limit time.Duration) (end func(leave bool), ok bool) {
+	return s.gate.Pause(s.http, limit)
 }
 
 // Stand is part of upgrade.Host.

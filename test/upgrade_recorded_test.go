@@ -243,7 +243,7 @@ func giveRecorded(g *handover.Giver, text string, main, admin, server any) (err 
 	if err := g.Meet(offer, until); err != nil {
 		return err
 	}
-	g.Begin(until)
+	g.Begin(until, 20*time.Second)
 	for _, line := range strings.Split(strings.TrimSpace(text), "\n") {
 		name, state, _ := strings.Cut(line, " ")
 		b, err := hex.DecodeString(state)

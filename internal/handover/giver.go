@@ -19,8 +19,10 @@ type Giver struct {
 	pipe
 	sections, connections int
 
+	after     time.Duration // see Begin
 	acks      chan struct{} // a token for each batch that may be sent
 	installed chan struct{} // the taker has said so
+	mine      chan struct{} // the taker has said so
 	serving   chan string   // what it has told
 	over      chan struct{} // closed when the taker says nothing more
 	end       error         // why; constant once over is closed
@@ -38,8 +40,8 @@ type sliceID struct {
 // NewGiver makes the giver of one end of a pair, which Close closes.
 func NewGiver(c *net.UnixConn) *Giver {
 	return &Giver{pipe: pipe{c: c}, acks: make(chan struct{}, window),
-		installed: make(chan struct{}, 1), serving: make(chan string, 1),
-		shared: make(map[sliceID]uint64)}
+		installed: make(chan struct{}, 1), mine: make(chan struct{}, 1),
+		serving: make(chan string, 1), shared: make(map[sliceID]uint64)}
 }
 
 // Close closes the pipe. A taker that waits for the last word serves then what it has, so the
@@ -84,8 +86,11 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 }
 
 // Begin says that sections and batches follow until a time, after which nothing arrives any more.
-func (g *Giver) Begin(until time.Time) {
+// If the taker has installed everything by then, the rest does not fail because of that time: each
+// of its next two words, mine and serving, may take as long as after.
+func (g *Giver) Begin(until time.Time, after time.Duration) {
 	g.until(until)
+	g.after = after
 	for range window {
 		g.acks <- struct{}{}
 	}
@@ -111,8 +116,12 @@ func (g *Giver) hear() error {
 		return Refusal{string(payload)}
 	case kindTook:
 		ok = put(g.acks, struct{}{})
-	case kindInstalled:
+	case kindInstalled: // here, so that the old time cannot run out meanwhile
+		g.until(time.Now().Add(g.after))
 		ok = put(g.installed, struct{}{})
+	case kindMine:
+		g.until(time.Now().Add(g.after))
+		ok = put(g.mine, struct{}{})
 	case kindServing:
 		ok = put(g.serving, string(payload))
 	default:
@@ -253,9 +262,38 @@ func (g *Giver) Finish() error {
 	}
 }
 
-// Yours says that everything is the taker's from now on. After an error too: the taker may have
-// heard it.
-func (g *Giver) Yours() error { return g.push(kindYours, nil) }
+// Yours says that everything is the taker's from now on, and waits until the taker knows. After an
+// error it may know all the same, see Taken.
+func (g *Giver) Yours() error {
+	if err := g.push(kindYours, nil); err != nil {
+		return err
+	}
+	select {
+	case <-g.mine:
+		return nil
+	case <-g.over:
+	}
+	select {
+	case <-g.mine: // and then it has told that it serves, and closed the pipe
+		return nil
+	default:
+		return g.end
+	}
+}
+
+// leftLimit bounds the time in which Taken reads what has come before the end of the pipe, which a
+// taker that has ended has closed. Larger: no use. Smaller: a busy machine does not get there.
+const leftLimit = time.Second
+
+// Taken says, after an error of Yours, whether the taker, which has ended, has
+// known that everything is its own. If not, it has touched nothing.
+func (g *Giver) Taken() bool {
+	<-g.over
+	g.until(time.Now().Add(leftLimit)) // what it has said too late for Yours
+	for g.hear() == nil {
+	}
+	return len(g.mine) > 0
+}
 
 // Serving waits until the taker serves, and returns what it has to tell.
 func (g *Giver) Serving() (told string, err error) {

@@ -14,12 +14,13 @@
 //	         each batch
 //	giver ─▶ all: how many there were
 //	taker ─▶ installed
-//	giver ─▶ yours: from now on it touches nothing
+//	giver ─▶ yours: from now on it touches nothing, unless the taker ends without the next word
+//	taker ─▶ mine: from now on it may touch everything
 //	taker ─▶ serving
 //
-// If the taker dies, or says no, the giver goes on. A giver that wants to go on ends the taker
-// first. So if the pipe ends before the last word without one, the giver has died, and the taker
-// serves what it has.
+// If the taker dies before it has said mine, or says no, the giver goes on. A giver that wants to
+// go on ends the taker first. So if the pipe ends before yours without a word, the giver has died,
+// and the taker serves what it has.
 //
 // The taker reads all of it as hostile input: lengths, numbers and order are judged. A record is a
 // list of fields with tags, and a reader skips the tags that it does not know, so a later format

@@ -159,7 +159,7 @@ func give(c *net.UnixConn, sections map[string]string, all []*Connection, fds []
 		until); err != nil {
 		return err
 	}
-	g.Begin(until)
+	g.Begin(until, 20*time.Second)
 	for name, state := range sections {
 		if err := g.Section(name, []byte(state), fds[:min(len(name)%3, len(fds))]...); err != nil {
 			return err
@@ -416,6 +416,101 @@ func TestFormats(t *testing.T) {
 		if err := <-given; err == nil {
 			t.Errorf("%v: no error", hello)
 		}
+	}
+}
+
+// playing is a giver that has given nothing, and a taker that the test plays, which should say now
+// that it has installed everything.
+func playing(t *testing.T, until time.Time, after time.Duration) (g *Giver, taker *pipe,
+	finished chan error) {
+	t.Helper()
+	a, b := pair(t)
+	g, taker, finished = NewGiver(a), &pipe{c: b}, make(chan error, 1)
+	g.Begin(until, after)
+	go func() { finished <- g.Finish() }()
+	if _, _, err := taker.expect(kindAll, "all", false); err != nil {
+		t.Fatal(err)
+	}
+	return g, taker, finished
+}
+
+// The time for everything may be over once the taker has installed it: the last words have a time
+// of their own.
+func TestLastWords(t *testing.T) {
+	until := time.Now().Add(100 * time.Millisecond)
+	g, taker, finished := playing(t, until, 20*time.Second)
+	if err := taker.send(kindInstalled, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-finished; err != nil {
+		t.Skip("a busy machine: ", err)
+	}
+	<-time.After(time.Until(until))
+	go func() {
+		taker.expect(kindYours, "yours", false)
+		taker.send(kindMine, nil)
+		taker.send(kindServing, []byte("well"))
+	}()
+	if err := g.Yours(); err != nil {
+		t.Error(err)
+	}
+	if told, err := g.Serving(); told != "well" || err != nil {
+		t.Errorf("got %q and %v", told, err)
+	}
+	taker.c.Close()
+	g.Close()
+}
+
+// A taker that serves at once closes the pipe before the giver has looked for its words.
+func TestQuickTaker(t *testing.T) {
+	for range 50 {
+		g, taker, finished := playing(t, time.Now().Add(20*time.Second), 20*time.Second)
+		taker.send(kindInstalled, nil)
+		if err := <-finished; err != nil {
+			t.Fatal(err)
+		}
+		go func() {
+			taker.expect(kindYours, "yours", false)
+			taker.send(kindMine, nil)
+			taker.send(kindServing, []byte("well"))
+			taker.c.Close()
+		}()
+		if err := g.Yours(); err != nil {
+			t.Fatal(err)
+		}
+		if told, err := g.Serving(); told != "well" || err != nil {
+			t.Errorf("got %q and %v", told, err)
+		}
+		g.Close()
+	}
+}
+
+// A taker that ends before it says mine has taken nothing; one that ends later has, also if the
+// giver hears it too late.
+func TestTaken(t *testing.T) {
+	for _, c := range []struct{ mine, late bool }{{false, false}, {true, false}, {true, true},
+		{false, true}} {
+		after := 20 * time.Second
+		if c.late {
+			after = time.Nanosecond
+		}
+		g, taker, finished := playing(t, time.Now().Add(20*time.Second), after)
+		taker.send(kindInstalled, nil)
+		if err := <-finished; err != nil && !c.late {
+			t.Fatal(err)
+		}
+		if c.late {
+			<-g.over
+		}
+		if c.mine {
+			taker.send(kindMine, nil)
+		}
+		taker.c.Close()
+		err := g.Yours()
+		if taken := g.Taken(); taken != c.mine && err != nil || err == nil && !c.mine {
+			t.Errorf("%+v: %v, taken %v", c, err, taken)
+		}
+		g.Close()
 	}
 }
 

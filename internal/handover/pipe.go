@@ -28,6 +28,7 @@ const (
 	kindInstalled                 // taker
 	kindYours                     // giver
 	kindServing                   // taker: what to tell whoever has asked
+	kindMine                      // taker: it has heard yours
 )
 
 const headBytes = 5 // of a frame: kind, and the length of the payload in four bytes

@@ -58,7 +58,7 @@ func record(t *testing.T) (lines []string) {
 		defer g.Close()
 		offer := Offer{[]Listener{{"main", 0}, {"control", 0}}, time.Now()}
 		err := g.Meet(offer, time.Now().Add(20*time.Second))
-		g.Begin(time.Now().Add(20 * time.Second))
+		g.Begin(time.Now().Add(20*time.Second), time.Second)
 		for _, name := range names {
 			if err == nil {
 				err = g.Section(name, []byte(sections[name]))
@@ -78,7 +78,8 @@ func record(t *testing.T) (lines []string) {
 		given <- err
 	}()
 	p := pipe{c: b}
-	answers := map[kind]kind{kindOffer: kindReady, kindBatch: kindTook, kindAll: kindInstalled}
+	answers := map[kind]kind{kindOffer: kindReady, kindBatch: kindTook, kindAll: kindInstalled,
+		kindYours: kindMine}
 	if err := p.send(kindHello, []byte{LastFormat, LastFormat}); err != nil {
 		t.Fatal(err)
 	}

@@ -106,6 +106,7 @@ func (t *Taker) next(r Receiver, was bool) (installed, over bool, err error) {
 	}
 	switch k {
 	case kindYours:
+		t.send(kindMine, nil) // the giver may be gone, and has given everything
 		return was, true, nil
 	case kindSection:
 		err = t.section(payload, fds, r)

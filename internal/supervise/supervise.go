@@ -387,6 +387,14 @@ func (r *Role) PassOn(c *Child) (stay bool, err error) {
 	return stay, nil
 }
 
+// TakeBack undoes PassOn, which has said stay, when the successor has ended without taking over.
+// Nobody has been told of it.
+func (r *Role) TakeBack() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.passed = 0
+}
+
 // newest begins a line to the thin parent; the process that counts now follows.
 const newest = "newest "
 

@@ -11,7 +11,7 @@
 // package relay.
 //
 //	ask ─▶ start the successor ─▶ it could serve ─▶ no request is answered any more
-//	    ─▶ all loops stand still ─▶ state, connections ─▶ it has all ─▶ yours
+//	    ─▶ all loops stand still ─▶ state, connections ─▶ it has all ─▶ yours ─▶ mine
 //
 // Files:
 //
@@ -54,6 +54,17 @@ const (
 	// Limit bounds the time in which nothing is read. Larger: connections are silent for longer if
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
+	// WordLimit bounds the time until the successor says that it knows that everything is its own,
+	// and then the time until it says that it serves. Larger: connections are silent for longer if
+	// it hangs. Smaller: what a slow one has installed already is thrown away.
+	WordLimit = 5 * time.Second
+	// RequestLimit bounds the wait for answers to requests, and then the wait until those that are
+	// left do nothing. Larger: new connections wait longer for a slow request. Smaller: its peer
+	// gets no answer.
+	RequestLimit = time.Second
+	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
+	// it waits for.
+	Longest = Patience + 2*RequestLimit + StandLimit + Limit + 2*WordLimit
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
 	// short watchdog ends the server. Smaller: the loops have more to do.
 	beatTime = 100 * time.Millisecond
@@ -72,10 +83,10 @@ type Host interface {
 	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
 	// successor starts.
 	Beat()
-	// Pause makes new connections wait in the system, and waits for the answers to requests. ok is
-	// false if a request goes on that does not wait for its peer. end lets all go on as before;
-	// with leave it ends what is left.
-	Pause() (end func(leave bool), ok bool)
+	// Pause makes new connections wait in the system, and waits for the answers to requests, as long
+	// as limit, and then until the rest waits for its peers, as long again. ok is false if a request
+	// goes on all the same. end lets all go on as before; with leave it ends what is left.
+	Pause(limit time.Duration) (end func(leave bool), ok bool)
 	// Stand makes all loops stand still, until end is called. With leave they end, without a word
 	// to the connections that were given. After an error end(false) must be called. If a loop does
 	// not stand still within limit, the error says which.
@@ -361,21 +372,19 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	}
 	counted = &u.figures.Failed
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // while all wait
-	err = u.give(g, child, began, stood)
+	if err = u.give(g, began, stood); err == nil {
+		err = u.part(g, child)
+	}
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
 		end(false)
 		return r, explain(err, child)
 	}
-	r = report{Given: u.relays.Given(), PID: child.PID}
-	err = g.Yours()
-	r.Silent = time.Since(stood)
+	r = report{Given: u.relays.Given(), PID: child.PID, Silent: time.Since(stood)}
 	if r.Relayed > 0 {
 		end(true) // at once, since the relays begin then
 	}
-	if err == nil {
-		r.Now, err = g.Serving()
-	}
+	r.Now, err = g.Serving()
 	if r.Relayed == 0 {
 		end(true) // now, since it takes time that the successor needed
 	}
@@ -418,7 +427,7 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 		return nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
-	resume, quiet := u.host.Pause()
+	resume, quiet := u.host.Pause(RequestLimit)
 	if !quiet {
 		resume(false)
 		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
@@ -460,10 +469,9 @@ func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervis
 	}
 }
 
-// give sends all state and all connections, waits until the successor has them, and gives it the
-// place under the supervisor, before it can start a successor of its own.
-func (u *Upgrades) give(g *handover.Giver, child *supervise.Child, began, stood time.Time) error {
-	g.Begin(time.Now().Add(Limit))
+// give sends all state and all connections, and waits until the successor has them.
+func (u *Upgrades) give(g *handover.Giver, began, stood time.Time) error {
+	g.Begin(time.Now().Add(Limit), WordLimit)
 	if err := u.host.State(g.Section); err != nil {
 		return err
 	}
@@ -481,11 +489,28 @@ func (u *Upgrades) give(g *handover.Giver, child *supervise.Child, began, stood 
 	if err := g.Section(sectionFigures, state); err != nil {
 		return err
 	}
-	if err := g.Finish(); err != nil {
+	return g.Finish()
+}
+
+// part gives the successor, which has everything, the place under the supervisor, before it can
+// start a successor of its own, and then everything for its own. After an error all is still this
+// process's, and the successor has ended.
+//
+// A successor that ends before it knows that all is its own has touched nothing, so this process
+// could serve on. It does, where the supervisor knows this process alone. Others have been told of
+// the successor, and may have seen its end: then they end the service, whatever is said to them.
+func (u *Upgrades) part(g *handover.Giver, child *supervise.Child) (err error) {
+	if u.stay, err = u.role.PassOn(child); err != nil {
 		return err
 	}
-	stay, err := u.role.PassOn(child)
-	u.stay = stay
+	if err = g.Yours(); err == nil || !u.stay {
+		return nil // Serving says what is wrong
+	}
+	if child.Child.Kill(); g.Taken() { // the pipe stays open
+		return nil
+	}
+	u.role.TakeBack()
+	u.stay = false
 	return err
 }
 
