@@ -442,9 +442,10 @@ const (
 	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
 	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.
 	aliveLimit = 5 * time.Second
-	// restartPatience is how long reverb restart waits beyond REVERB_SHUTDOWN_GRACE. Larger: a
-	// command waits longer for a server that hangs. Smaller: it gives up a slow one.
-	restartPatience = 45 * time.Second
+	// upgradePatience is how long reverb upgrade waits, and reverb restart beyond
+	// REVERB_SHUTDOWN_GRACE. Larger: a command waits longer for a server that hangs. Smaller: it
+	// gives up a slow one.
+	upgradePatience = upgrade.Longest + 5*time.Second
 	// certificateInterval is the time between two looks at the files of the certificate. Larger: a
 	// new certificate is used later. Smaller: more looks.
 	certificateInterval = 5 * time.Second
@@ -873,8 +874,7 @@ func runUpgrade(ctx context.Context, c *config.Config,
 		fmt.Fprintln(stderr, "reverb: only Linux passes connections on: use reverb restart")
 		return exitUsage
 	}
-	text, err := socketsOf(c).AskUpgrade(ctx, c.Address(), line.Has("dry-run"),
-		upgrade.Patience+upgrade.Limit)
+	text, err := socketsOf(c).AskUpgrade(ctx, c.Address(), line.Has("dry-run"), upgradePatience)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail
@@ -1023,7 +1023,7 @@ func runRestart(ctx context.Context, c *config.Config,
 	if c.Report(stderr); len(c.Problems) > 0 {
 		return exitUsage
 	}
-	err := socketsOf(c).AskRestart(ctx, c.Address(), c.Limits.Grace+restartPatience, stdout)
+	err := socketsOf(c).AskRestart(ctx, c.Address(), c.Limits.Grace+upgradePatience, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
 		return exitFail

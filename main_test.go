@@ -424,6 +424,15 @@ func withRig(t *testing.T, env []string, f func(r *rig)) {
 	})
 }
 
+// reverb upgrade waits for as long as an upgrade may take, whatever takes long.
+func TestUpgradePatience(t *testing.T) {
+	longest := upgrade.Patience + 2*upgrade.RequestLimit + upgrade.StandLimit + upgrade.Limit +
+		2*upgrade.WordLimit
+	if upgradePatience <= longest {
+		t.Errorf("it waits for %v, and an upgrade may take %v", upgradePatience, longest)
+	}
+}
+
 // A loop that hangs does not make the others stand still for long, and all go on.
 func TestStandWithoutALoop(t *testing.T) {
 	withRig(t, nil, func(r *rig) {
