@@ -48,23 +48,23 @@ const (
 	// Patience bounds the time until a successor could serve. Larger: a successor that hangs is
 	// noticed later. Smaller: one that waits for Redis is given up.
 	Patience = 30 * time.Second
-	// StandLimit bounds the time until all loops stand still. Larger: connections are silent for
+	// standLimit bounds the time until all loops stand still. Larger: connections are silent for
 	// longer if a loop hangs. Smaller: a busy server is not upgraded.
-	StandLimit = 3 * time.Second
+	standLimit = 3 * time.Second
 	// Limit bounds the time in which nothing is read. Larger: connections are silent for longer if
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
-	// WordLimit bounds the time until the successor says that it knows that everything is its own,
+	// wordLimit bounds the time until the successor says that it knows that everything is its own,
 	// and then the time until it says that it serves. Larger: connections are silent for longer if
 	// it hangs. Smaller: what a slow one has installed already is thrown away.
-	WordLimit = 5 * time.Second
-	// RequestLimit bounds the wait for answers to requests, and then the wait until those that are
+	wordLimit = 5 * time.Second
+	// requestLimit bounds the wait for answers to requests, and then the wait until those that are
 	// left do nothing. Larger: new connections wait longer for a slow request. Smaller: its peer
 	// gets no answer.
-	RequestLimit = time.Second
+	requestLimit = time.Second
 	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
 	// it waits for.
-	Longest = Patience + 2*RequestLimit + StandLimit + Limit + 2*WordLimit
+	Longest = Patience + 2*requestLimit + standLimit + Limit + 2*wordLimit
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
 	// short watchdog ends the server. Smaller: the loops have more to do.
 	beatTime = 100 * time.Millisecond
@@ -83,8 +83,8 @@ type Host interface {
 	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
 	// successor starts.
 	Beat()
-	// Pause makes new connections wait in the system, and waits for the answers to requests, as long
-	// as limit, and then until the rest waits for its peers, as long again. ok is false if a request
+	// Pause makes new connections wait in the system, and waits for the answers to requests for
+	// limit, and then until the rest waits for its peers, for limit again. ok is false if a request
 	// goes on all the same. end lets all go on as before; with leave it ends what is left.
 	Pause(limit time.Duration) (end func(leave bool), ok bool)
 	// Stand makes all loops stand still, until end is called. With leave they end, without a word
@@ -427,13 +427,13 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 		return nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
-	resume, quiet := u.host.Pause(RequestLimit)
+	resume, quiet := u.host.Pause(requestLimit)
 	if !quiet {
 		resume(false)
 		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
 	}
 	stood = time.Now()
-	goOn, err := u.host.Stand(StandLimit)
+	goOn, err := u.host.Stand(standLimit)
 	end = func(leave bool) {
 		goOn(leave)
 		resume(leave)
@@ -471,7 +471,7 @@ func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervis
 
 // give sends all state and all connections, and waits until the successor has them.
 func (u *Upgrades) give(g *handover.Giver, began, stood time.Time) error {
-	g.Begin(time.Now().Add(Limit), WordLimit)
+	g.Begin(time.Now().Add(Limit), wordLimit)
 	if err := u.host.State(g.Section); err != nil {
 		return err
 	}
