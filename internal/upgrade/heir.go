@@ -30,7 +30,7 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 		return h, nil
 	}
 	var offer handover.Offer
-	h.taker, offer, err = handover.Join(role.Predecessor(), time.Now().Add(Patience))
+	h.taker, offer, err = handover.Join(role.Predecessor(), time.Now().Add(patience))
 	if err != nil {
 		return h, err
 	}

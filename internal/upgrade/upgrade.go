@@ -45,9 +45,9 @@ import (
 )
 
 const (
-	// Patience bounds the time until a successor could serve. Larger: a successor that hangs is
+	// patience bounds the time until a successor could serve. Larger: a successor that hangs is
 	// noticed later. Smaller: one that waits for Redis is given up.
-	Patience = 30 * time.Second
+	patience = 30 * time.Second
 	// standLimit bounds the time until all loops stand still. Larger: connections are silent for
 	// longer if a loop hangs. Smaller: a busy server is not upgraded.
 	standLimit = 3 * time.Second
@@ -64,7 +64,7 @@ const (
 	requestLimit = time.Second
 	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
 	// it waits for.
-	Longest = Patience + 2*requestLimit + standLimit + Limit + 2*wordLimit
+	Longest = patience + 2*requestLimit + standLimit + Limit + 2*wordLimit
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
 	// short watchdog ends the server. Smaller: the loops have more to do.
 	beatTime = 100 * time.Millisecond
@@ -410,7 +410,7 @@ func explain(err error, child *supervise.Child) error {
 			"logged, and run %[1]s check", child.Path, code)
 	case errors.Is(err, handover.ErrLate):
 		return fmt.Errorf("%s was started and does not answer within %v, or within %v once it "+
-			"could serve: read what it has logged, and run %[1]s check", child.Path, Patience,
+			"could serve: read what it has logged, and run %[1]s check", child.Path, patience,
 			Limit)
 	case errors.Is(err, handover.ErrForeign):
 		return fmt.Errorf("%s was started and is no program that can take over (%w): put the "+
@@ -452,7 +452,7 @@ func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervis
 	}
 	defer done()
 	met := make(chan error, 1)
-	go func() { met <- g.Meet(offer, time.Now().Add(Patience)) }()
+	go func() { met <- g.Meet(offer, time.Now().Add(patience)) }()
 	beat := time.NewTicker(beatTime)
 	defer beat.Stop()
 	for {
