@@ -51,7 +51,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -93,6 +92,7 @@ import (
 	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/relay"
+	"reverb/internal/shortage"
 	"reverb/internal/supervise"
 	"reverb/internal/upgrade"
 	"reverb/internal/webhooks"
@@ -334,7 +334,6 @@ type surroundings struct {
 	traces  operator.Traces
 	hooks   *webhooks.Sender
 
-	showing sync.Mutex
 	traffic io.Writer // nil: the traffic is not shown
 }
 
@@ -358,18 +357,7 @@ func (p *surroundings) Tracer() func(what, who, message string) {
 	if p.traffic == nil {
 		return nil
 	}
-	return p.trace
-}
-
-// trace shows what happens, and below it the message on a line of its own.
-func (p *surroundings) trace(what, who, message string) {
-	p.showing.Lock()
-	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
-		show.Text(who))
-	if message != "" {
-		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
-	}
+	return journal.Tracer(p.traffic)
 }
 
 func (p *surroundings) Prefix() string              { return p.prefix }
@@ -436,9 +424,6 @@ const (
 	// shutdownGrace bounds the wait for answers at a stop, and is what webhooks get at least after
 	// all connections were told. Larger: a stop takes longer. Smaller: slow requests get no answer.
 	shutdownGrace = time.Second
-	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next
-	// look comes later. Smaller: a busy loop closes no connections.
-	reliefLimit = time.Second
 	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
 	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.
 	aliveLimit = 5 * time.Second
@@ -602,7 +587,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	var beside sync.WaitGroup
 	beside.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
 	if s.meter.Limit() > 0 {
-		beside.Go(func() { s.watchMemory(keep) })
+		beside.Go(func() { s.shortage().Watch(keep) })
 	}
 	defer beside.Wait()
 	defer enough()
@@ -672,41 +657,10 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	}
 }
 
-// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
-// makes room once a second. It ends with ctx.
-func (s *server) watchMemory(ctx context.Context) {
-	defer s.hub.unhold() // apps may still publish while the server stops
-	var course memory.Course
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.meter.Interval()):
-		}
-		now, claimed := time.Now(), s.loops.load.Claimed()
-		level := s.meter.Look(now)
-		s.loops.load.SetRoom(claimed, s.meter.Room())
-		s.hub.setShort(level > memory.Ample)
-		change := course.Next(level, now)
-		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
-		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; " +
-				"REVERB_MEMORY_LIMIT says how much there is")
-		}
-		if change.Ample {
-			log.Info("memory is no longer short")
-		}
-		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, reliefLimit)
-			closed := s.hub.relieve(patience)
-			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed",
-				"closed", closed)
-		}
-		if change.Relieved {
-			s.hub.unhold()
-		}
-	}
+// shortage is what the server does while memory is short.
+func (s *server) shortage() *shortage.Shortage[*app, *client] {
+	return &shortage.Shortage[*app, *client]{Meter: &s.meter, Claims: s.loops.load,
+		Relief: s.hub.relief(), Short: s.hub.short.Store, Log: s.log}
 }
 
 // watch waits for the end. Meanwhile it reloads, looks at the certificate, and notifies the service
@@ -944,11 +898,11 @@ func (s *server) leave() {
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver() error {
-	h := &heir{hub: s.hub}
+	var inherit func(state []byte, fds []int) error
 	if s.node != nil {
-		h.inherit = s.node.Inherit
+		inherit = s.node.Inherit
 	}
-	orphan, err := s.heritage.Take(s.upgrades, h)
+	orphan, err := s.heritage.Take(s.upgrades, s.hub.heir(inherit))
 	if err == nil {
 		s.hub.closeUp(orphan)
 	}

@@ -643,8 +643,8 @@ func (r *rig) busy()     { time.Sleep(7 * time.Second) }
 // serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
 	"is full":               func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
-	"is short of memory":    func(r *rig) { r.hub.setShort(true) },
-	"has memory again":      func(r *rig) { r.hub.setShort(false) },
+	"is short of memory":    func(r *rig) { r.hub.short.Store(true) },
+	"has memory again":      func(r *rig) { r.hub.short.Store(false) },
 	"holds the app":         func(r *rig) { r.app().held.Store(true) },
 	"is behind":             func(r *rig) { r.app().undelivered.Add(maxUndelivered + 1) },
 	"has caught up":         func(r *rig) { r.app().undelivered.Add(-maxUndelivered - 1) },
@@ -652,8 +652,8 @@ var serverStates = map[string]func(r *rig){
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
-	"makes room":            func(r *rig) { r.hub.relieve(r.t.Context()) },
-	"has made room":         func(r *rig) { r.hub.unhold() },
+	"makes room":            func(r *rig) { r.shortage().Relief.Make(r.t.Context()) },
+	"has made room":         func(r *rig) { r.shortage().Relief.Unhold() },
 	"has room for one list": func(r *rig) { r.hub.registry.openDesks(1) },
 	"stops":                 func(r *rig) { r.end() },
 }
@@ -1131,13 +1131,14 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n := w.hub.relieve(ctx); n != 0 || w.app.held.Load() || !second.held.Load() ||
+	relief := w.hub.relief()
+	if n := relief.Make(ctx); n != 0 || w.app.held.Load() || !second.held.Load() ||
 		!letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
 	w.hub.configure([]*config.App{other}, config.Limits{}) // the app may come back
-	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
+	if relief.Unhold(); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}
 	c := w.addClient() // it may have read meanwhile

@@ -108,7 +108,7 @@ type app struct {
 	hooks       *webhooks.App          // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
-	held        atomic.Bool  // it publishes nothing while memory is short, see relieve
+	held        atomic.Bool  // it publishes nothing while memory is short, see relief
 	connections atomic.Int64 // open ones, subscribed or not
 	perLoop     []perLoop    // each loop's own
 	requests    admin.Requests
@@ -1378,28 +1378,14 @@ func (h *hub) sections() upgrade.Sections {
 	}
 }
 
-// heir gets what another process has, and deals the connections out to the loops.
-type heir struct {
-	hub     *hub
-	inherit func(state []byte, fds []int) error // takes what the nodes share; nil: there is one
-	next    int
-}
-
-var _ upgrade.Receiver = (*heir)(nil)
-
-func (h *heir) Shares() bool { return h.inherit != nil }
-
-func (h *heir) Section(name string, state []byte, fds []int) error {
-	if len(fds) > 0 {
-		return h.inherit(state, fds)
-	}
-	return h.hub.sections().Take(name, state)
-}
-
-func (h *heir) Connection(c *handover.Connection, fd int) error {
-	h.next++
-	all := h.hub.loops.all
-	return h.hub.restore(all[h.next%len(all)], c, fd)
+// heir is what takes over from another process: its connections are dealt out to the loops. inherit
+// takes what the nodes share; nil: there is one.
+func (h *hub) heir(inherit func(state []byte, fds []int) error) upgrade.Heir {
+	all := h.loops.all
+	return upgrade.Heir{Sections: h.sections(), Inherit: inherit,
+		Restore: func(n int, c *handover.Connection, fd int) error {
+			return h.restore(all[n%len(all)], c, fd)
+		}}
 }
 
 // --- Hub ---
@@ -1426,7 +1412,7 @@ type hub struct {
 	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
 	addresses  addresses.Counter          // of connections that are limited by address
 	libraries  intern.Table               // what clients call themselves
-	short      atomic.Bool                // memory is short: no new subscriptions
+	short      atomic.Bool                // memory is short: new subscriptions are refused
 }
 
 // program is what a hub asks of the program around it. Peers and Tracer are called once, when
@@ -1557,11 +1543,10 @@ func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early [
 
 // --- Short of memory ---
 
-// relieve makes room when memory is nearly used up: it closes connections for which much waits, and
-// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
-// ends.
-func (h *hub) relieve(ctx context.Context) (closed int) {
-	r := memory.Relief[*app, *client]{Loops: len(h.loops.all), Owners: h.apps,
+// relief is what it takes to make room: it closes connections for which much waits, and holds the
+// apps for whose connections most waits.
+func (h *hub) relief() memory.Relief[*app, *client] {
+	return memory.Relief[*app, *client]{Loops: len(h.loops.all), Owners: h.apps,
 		Post: func(loop int, task func()) { h.loops.all[loop].post(taskFunc(task)) },
 		Look: func(loop int, add func(*app, *client, int)) {
 			for c := range openClients(h.loops.all[loop]) {
@@ -1573,7 +1558,6 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 		Late: func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 },
 		Hold: func(a *app, held bool) { a.held.Store(held) },
 		Shed: func(c *client) { c.loop.post(taskFunc(c.shedQueue)) }}
-	return r.Make(ctx)
 }
 
 // shedQueue ends the connection if much waits for it still: it may have read meanwhile.
@@ -1582,16 +1566,6 @@ func (c *client) shedQueue() {
 		c.shed(endMemory)
 	}
 }
-
-// unhold lets every app publish again.
-func (h *hub) unhold() {
-	for a := range h.apps {
-		a.held.Store(false)
-	}
-}
-
-// setShort says whether memory is short. While it is, new subscriptions are refused.
-func (h *hub) setShort(short bool) { h.short.Store(short) }
 
 // --- HTTP API ---
 //
