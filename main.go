@@ -66,7 +66,6 @@ import (
 	"reverb/internal/handover"
 	"reverb/internal/hooks"
 	"reverb/internal/httpapi"
-	"reverb/internal/journal"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
@@ -92,6 +91,7 @@ import (
 	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/relay"
+	"reverb/internal/reports"
 	"reverb/internal/shortage"
 	"reverb/internal/supervise"
 	"reverb/internal/upgrade"
@@ -330,11 +330,8 @@ type surroundings struct {
 	join func(r cluster.Replica) *cluster.Node // nil: no cluster
 	node *cluster.Node                         // the result of join
 
-	journal journal.Journal
-	traces  operator.Traces
+	reports reports.Reports
 	hooks   *webhooks.Sender
-
-	traffic io.Writer // nil: the traffic is not shown
 }
 
 var _ program = (*surroundings)(nil)
@@ -353,13 +350,6 @@ type others struct {
 	census.Census
 }
 
-func (p *surroundings) Tracer() func(what, who, message string) {
-	if p.traffic == nil {
-		return nil
-	}
-	return journal.Tracer(p.traffic)
-}
-
 func (p *surroundings) Prefix() string              { return p.prefix }
 func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
 func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
@@ -368,9 +358,7 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Journal() *journal.Journal { return &p.journal }
-func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
-
+func (p *surroundings) Reports() *reports.Reports  { return &p.reports }
 func (p *surroundings) Webhooks() *webhooks.Sender { return p.hooks }
 
 // The interfaces of the room cluster.
@@ -482,10 +470,10 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64,
 	}
 	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
-	if c.Log.Debug {
-		around.traffic = stdout
+	if !c.Log.Debug {
+		stdout = nil
 	}
-	around.journal = journal.New(log, c.Log.Access)
+	around.reports.Open(log, c.Log.Access, stdout)
 	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, before.Heir(), log); err != nil {
 		return nil, err
 	}
@@ -1115,7 +1103,7 @@ func (s *server) newOperators() *operator.Server {
 	host, _ := os.Hostname() // a node without a name has its address
 	o := operator.Options{Version: built().String(), PID: os.Getpid(), Name: host + ":" +
 		s.address(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
-		Traces: &s.around.traces, Ended: s.ended, Log: s.log}
+		Traces: &s.around.reports.Traces, Ended: s.ended, Log: s.log}
 	if _, port, err := net.SplitHostPort(s.address()); err == nil {
 		o.Name = host + ":" + port
 	}

@@ -286,8 +286,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 				for _, ev := range events[:n] { // of a socket that is no more
 					l.handleEvent(ev)
 				}
-				failed, gone := w.hub.closed.Of("write_failed").Load(),
-					w.hub.closed.Of("peer_gone").Load()
+				failed, gone := w.hub.reports.Closed.Of("write_failed").Load(),
+					w.hub.reports.Closed.Of("peer_gone").Load()
 				if failed != 1 || gone != 0 || after != connClosed {
 					t.Errorf("closed %d times because a write failed, %d times because the peer "+
 						"was gone, state %d; want once, for the write", failed, gone, after)
@@ -599,8 +599,8 @@ func (r *rig) verbs() conversation.Verbs {
 		}
 	}
 	return conversation.Verbs{
-		"closed":  counted(&r.hub.closed),  // connections that ended with a word
-		"refused": counted(&r.hub.refused), // refusals with a word
+		"closed":  counted(&r.hub.reports.Closed),   // connections that ended with a word
+		"refused": counted(&r.hub.reports.Refusals), // refusals with a word
 		"log": func(rest string) (got, want string) { // what the log was told since
 			return strings.ReplaceAll(r.logged.Take(), r.env, ".env"), rest
 		},

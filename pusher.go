@@ -51,7 +51,6 @@ import (
 	"reverb/internal/lib/intern"
 	"reverb/internal/lib/load"
 	"reverb/internal/lib/memory"
-	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -65,6 +64,7 @@ import (
 	"reverb/internal/memberlists"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
+	"reverb/internal/reports"
 	"reverb/internal/signins"
 	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
@@ -284,9 +284,8 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 			loops++
 		}
 	}
-	if t := b.app.hub.traces; t.On() {
-		t.ShowChannel(operator.Event{What: "event", App: b.app.id, Channel: channel,
-			Receivers: int(places), Message: b.payload(), Constant: true})
+	if t := b.app.hub.reports; t.On() {
+		t.Delivered(b.app.id, channel, int(places), b.payload())
 	}
 	if loops == 0 {
 		return
@@ -329,14 +328,14 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 // send gives the event to some of a loop's subscribers.
 func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone bool) {
 	var to [maxTogether]*conn
-	n, total, audience, traced := 0, 0, b.to, b.app.hub.traces.On()
+	n, total, audience, traced := 0, 0, b.to, b.app.hub.reports.On()
 	for i := range part {
 		s := &part[i]
 		if !audience.Hears(s) {
 			continue
 		}
 		if traced {
-			s.Conn.show("out", "", b.payload())
+			s.Conn.show("out", b.payload())
 		}
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
@@ -360,7 +359,7 @@ func (b *broadcast) delivered(l *loop) {
 // leave ends a subscription of c. vanished says that c's connection has ended. Only c's loop calls
 // it.
 func (r *registry) leave(c *client, s *subscription, vanished bool) {
-	c.showChannel("unsubscribed", s)
+	c.app.hub.reports.Moved(c, "unsubscribed", s.Name())
 	if s.Kind().Presence {
 		r.desks[c.loop.index].Leave(s)
 	}
@@ -577,7 +576,7 @@ func (c *client) Joined(s *subscription, last *broadcast) {
 	}
 	c.trimExtra()
 	c.subscriptions.Add(s)
-	c.showChannel("subscribed", s)
+	c.app.hub.reports.Moved(c, "subscribed", s.Name())
 	c.sendJoined(s, last)
 }
 
@@ -637,12 +636,6 @@ func (c *client) setRemote(remote string) {
 	if e := addresses.NewEntry(remote); !e.Empty() {
 		c.needExtra().remote = e
 	}
-}
-
-// about is what the log tells of c. Only the loop calls it.
-func (c *client) about(channel string, code int) journal.About {
-	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.Address(),
-		Channel: channel, Code: code}
 }
 
 // --- Client: its subscriptions ---
@@ -707,47 +700,23 @@ func (c *client) sendText(message []byte) {
 func (c *client) noteSent(message []byte) {
 	if c.state == connOpen {
 		c.traffic().CountSent(1, len(message))
-		c.show("out", "", message)
+		c.show("out", message)
 	}
 }
 
-// trace shows on standard output what happens to c.
-func (c *client) trace(what, message string) {
-	if tracef := c.app.hub.tracef; tracef != nil {
-		tracef(what, c.id.String(), message)
-	}
-}
-
-// show tells the operators who trace c of something.
-func (c *client) show(what, note string, message []byte) {
+// show tells the operators who trace c of a message.
+func (c *client) show(what string, message []byte) {
 	if c.traced != 0 {
-		c.app.hub.traces.Show(operator.Marks(c.traced), operator.Event{What: what, App: c.app.id,
-			Socket: c.id, Note: note, Message: message})
-	}
-}
-
-// showChannel tells the operators who trace a channel that c has come or gone.
-func (c *client) showChannel(what string, s *subscription) {
-	if t := c.app.hub.traces; t.On() {
-		t.ShowChannel(operator.Event{What: what, App: c.app.id, Socket: c.id, Channel: s.Name()})
-	}
-}
-
-// noteTraces looks which operators trace c: it has come, or has got a user.
-func (c *client) noteTraces() {
-	if c.app.hub.traces.On() {
-		c.traced |= uint8(c.app.hub.traces.OfPeer(c))
+		c.app.hub.reports.Trace(c, what, "", message)
 	}
 }
 
 // sendError sends pusher:error. If e has a close code, the connection ends after it.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
-	c.trace("Message Sent", e.Message)
+	c.app.hub.reports.Complained(c, e)
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
-	} else {
-		c.app.hub.refused.Of(e.Word).Add(1)
 	}
 }
 
@@ -767,12 +736,7 @@ func (c *client) handleOpen(now uint32) {
 		return
 	}
 	c.stage = counted
-	library := c.app.hub.libraries.Text(c.library)
-	if c.app.hub.journal.Detailed() {
-		c.app.hub.journal.Connected(c.about("", 0), library)
-	}
-	c.noteTraces()
-	c.show("connected", library, nil)
+	c.app.hub.reports.Connected(c, c.app.hub.libraries.Text(c.library))
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
 	c.app.hub.registry.engine.Enter(c.app, c, n, limit)
 }
@@ -786,7 +750,7 @@ func (c *client) enterAddress() bool {
 	}
 	a, _ := addresses.Of(c.Address())
 	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
-	c.app.hub.refuse(protocol.ErrAddressLimit.Word, about,
+	c.app.hub.reports.TurnedAway(protocol.ErrAddressLimit.Word, about,
 		fmt.Sprintf("the address has %d connections; "+
 			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
@@ -796,7 +760,7 @@ func (c *client) enterAddress() bool {
 // engine.Client.
 func (c *client) Admit(ok bool) {
 	if !ok {
-		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
+		c.app.hub.reports.OverQuota(c,
 			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
@@ -805,7 +769,7 @@ func (c *client) Admit(ok bool) {
 	c.stage, c.authorized = admitted, c.authorized || set.AuthorizationTimeout == 0
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
-	c.trace("Connection Established", "")
+	c.app.hub.reports.Show(c, "Connection Established", "")
 	rules := set.rules()
 	c.setDeadline(rules.Look(c.pulse(), c.loop.now+rules.Interval))
 }
@@ -832,10 +796,8 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	if !heartbeat && c.limited() {
 		return
 	}
-	if c.app.hub.tracef != nil {
-		c.trace("Message Received", protocol.WithoutAuth(message))
-	}
-	c.show("in", "", message)
+	c.app.hub.reports.Received(c, message)
+	c.show("in", message)
 	switch {
 	case err != nil:
 		c.sendError(protocol.ErrFormat)
@@ -952,7 +914,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
-		c.showChannel("subscribed", s)
+		c.app.hub.reports.Moved(c, "subscribed", s.Name())
 	}
 	if kind.Presence {
 		c.holdBack()
@@ -974,7 +936,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		return
 	}
 	told, why := e.Refusal(reason)
-	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why)
+	c.app.hub.reports.Refused(c, e.Word, channel, e.Code, why)
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
 }
@@ -983,7 +945,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 // last event of another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
-		c.noteTraces()
+		c.app.hub.reports.Look(c)
 		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
 		return
 	}
@@ -1022,7 +984,7 @@ func (c *client) handleSignIn(data []byte) {
 		bad = protocol.ErrMemory
 	}
 	if bad != nil {
-		c.app.hub.journal.Refused(bad.Word, c.about("", bad.Code), bad.Message)
+		c.app.hub.reports.Refused(c, bad.Word, "", bad.Code, bad.Message)
 		c.sendError(bad)
 		return
 	}
@@ -1052,8 +1014,8 @@ func (c *client) Greet(u *protocol.User, online, offline []string) {
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)
 	}
-	c.trace("Signed In", u.ID)
-	c.noteTraces()
+	c.app.hub.reports.Show(c, "Signed In", u.ID)
+	c.app.hub.reports.Look(c)
 }
 
 // --- Client: client events ---
@@ -1069,7 +1031,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == apps.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")
+		c.app.hub.reports.Refused(c, protocol.ErrMemory.Word, "", 0, "a client event")
 		return protocol.ErrMemory
 	}
 	return e.NameFault()
@@ -1100,9 +1062,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
-	if c.app.hub.journal.Detailed() {
-		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
-	}
+	c.app.hub.reports.Said(c, channel, e.Name, b.payload())
 }
 
 // --- Client: silence and the end ---
@@ -1139,7 +1099,7 @@ func (c *client) handleDeadline(now uint32) {
 	case pulse.Unauthorized:
 		c.sendError(protocol.NotAuthorized(rules.Authorize))
 	case pulse.Silent:
-		c.trace("Connection Pruned", "")
+		c.app.hub.reports.Show(c, "Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
 	case pulse.Ask:
 		if c.pingTick = now; c.control {
@@ -1147,7 +1107,7 @@ func (c *client) handleDeadline(now uint32) {
 		} else {
 			c.sendText(messagePing)
 		}
-		c.trace("Connection Pinged", "")
+		c.app.hub.reports.Show(c, "Connection Pinged", "")
 	}
 	c.setDeadline(due)
 }
@@ -1174,14 +1134,8 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().Disconnected.Add(1)
 		}
 	}
-	if c.stage >= counted && c.app.hub.journal.Detailed() {
-		f := c.facts()
-		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, f.age, f.in, f.out)
-	}
-	c.show("ended", e.word, nil)
 	c.app.hub.libraries.Drop(c.library)
-	c.app.hub.closed.Of(e.word).Add(1)
-	c.trace("Connection Closed", e.word)
+	c.app.hub.reports.Ended(c, e.word, int(e.code), c.stage >= counted)
 }
 
 // someClients calls yield for clients of a loop whose connections are open, see loop.some. Only
@@ -1373,8 +1327,8 @@ func (h *hub) sections() upgrade.Sections {
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
 		upgrade.Many("keys", h.api.State, h.api.SetState),
-		upgrade.One("closed", h.closed.State, h.closed.SetState),
-		upgrade.One("refused", h.refused.State, h.refused.SetState),
+		upgrade.One("closed", h.reports.Closed.State, h.reports.Closed.SetState),
+		upgrade.One("refused", h.reports.Refusals.State, h.reports.Refusals.SetState),
 	}
 }
 
@@ -1400,11 +1354,7 @@ type hub struct {
 	loops      *loops
 	watchlists *watchlists.Lists[*app, *client]
 	program    program
-	journal    *journal.Journal                     // program's
-	traces     *operator.Traces                     // program's
-	tracef     func(what, socketID, message string) // program's; nil: nothing is traced
-	closed     metrics.Tally                        // ended connections, by the word of the ending
-	refused    metrics.Tally                        // refusals, by the word of the reason
+	reports    *reports.Reports // program's
 
 	heirs  []func() // see closeUp
 	nobody *app     // of clients with a key that no app has
@@ -1415,18 +1365,16 @@ type hub struct {
 	short      atomic.Bool                // memory is short: new subscriptions are refused
 }
 
-// program is what a hub asks of the program around it. Peers and Tracer are called once, when
-// the hub is made; any goroutine calls the others.
+// program is what a hub asks of the program around it. Peers is called once, when the hub is made;
+// any goroutine calls the others.
 type program interface {
-	Peers(r *replica) peers                       // the other nodes; nil: this is the only one
-	Tracer() func(what, socketID, message string) // shows the traffic; nil: nothing is traced
-	Prefix() string                               // of every path; with a slash in front, or empty
-	Full() bool                                   // no descriptor is left for a connection
-	Detach(nc net.Conn) net.Conn                  // the connection as the listener got it
-	Remote(r *http.Request) string                // the client's address
-	Journal() *journal.Journal                    // what the log is told
-	Traces() *operator.Traces                     // what operators are shown
-	Webhooks() *webhooks.Sender                   // what applications are told
+	Peers(r *replica) peers        // the other nodes; nil: this is the only one
+	Prefix() string                // of every path; with a slash in front, or empty
+	Full() bool                    // no descriptor is left for a connection
+	Detach(nc net.Conn) net.Conn   // the connection as the listener got it
+	Remote(r *http.Request) string // the client's address
+	Reports() *reports.Reports     // what is told of clients
+	Webhooks() *webhooks.Sender    // what applications are told
 }
 
 // reloadable has the apps and the limits that a reload can change. A reloadable never changes;
@@ -1443,16 +1391,15 @@ func (h *hub) known(id string) (a *app, ok bool) { return h.reloadable.Load().Kn
 func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(),
-		traces: p.Traces(), tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, reports: p.Reports()}
 	for _, e := range endings { // metrics begin at zero
-		h.closed.Of(e.word)
+		h.reports.Closed.Of(e.word)
 	}
 	for _, e := range protocol.Errors() {
-		h.refused.Of(e.Word)
+		h.reports.Refusals.Of(e.Word)
 	}
 	for _, word := range httpapi.Words() {
-		h.refused.Of(word)
+		h.reports.Refusals.Of(word)
 	}
 	h.registry.hub = h
 	h.registry.replica = engine.NewReplica(h.registry.channels, h, h.registry.posts,
@@ -1493,12 +1440,6 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	}
 }
 
-// refuse counts a refusal and tells the log.
-func (h *hub) refuse(word string, about journal.About, why string) {
-	h.refused.Of(word).Add(1)
-	h.journal.Refused(word, about, why)
-}
-
 // Open is part of httpapi.Backend. A client that is not welcome learns so over the WebSocket,
 // because its library looks there.
 func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte)) {
@@ -1520,7 +1461,7 @@ func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early [
 	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
+		h.reports.TurnedAway(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
 			Origin: r.Header.Get("Origin"), Code: refuse.Code},
 			refuse.Message+", for the key "+show.Text(key))
 	}
@@ -1596,13 +1537,14 @@ func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load(
 func (h *hub) Signed(a *app, received, sent int) { a.requests.CountSigned(received, sent) }
 
 func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
-	h.refuse(v.Word, journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
+	h.reports.TurnedAway(v.Word,
+		journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
 }
 
 func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
-	if h.journal.Requests() {
+	if log := h.reports.Log(); log.Requests() {
 		about := journal.About{App: how.App, Remote: h.program.Remote(r), Code: how.Status}
-		h.journal.Request(r, about, how.Bytes, how.Took)
+		log.Request(r, about, how.Bytes, how.Took)
 	}
 }
 
@@ -1624,13 +1566,7 @@ func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Tim
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now)
 	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
-	if h.journal.Detailed() {
-		about := journal.About{App: a.id, Channel: name.String()}
-		h.journal.Published(about, e.Name, len(b.payload()))
-	}
-	if h.tracef != nil {
-		h.tracef("Broadcasting To", name.String(), string(b.payload()))
-	}
+	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later
 }
 
@@ -1640,7 +1576,7 @@ func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Tim
 
 var (
 	_ operator.Source = operators{}
-	_ operator.Peer   = (*client)(nil)
+	_ reports.Peer    = (*client)(nil)
 )
 
 // operators is the hub as operators look at it.
@@ -1683,6 +1619,7 @@ func (c *client) AppID() string                 { return c.app.id }
 func (c *client) ID() protocol.SocketID         { return c.id }
 func (c *client) SubscribedTo(name string) bool { return c.find([]byte(name)) != nil }
 func (c *client) Traced() *uint8                { return &c.traced }
+func (c *client) Age() time.Duration            { return c.facts().age }
 func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
 
 // Address is the client's, with or without a port.
@@ -1732,7 +1669,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	}
 	s.API = h.api.Durations()
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
-	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
+	s.Closed, s.Refused = h.reports.Closed.Counts(), h.reports.Refusals.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.load.Overloaded(), Memory: h.loops.load.Crowded(),
 		Redis: h.registry.engine.Behind()}
