@@ -110,26 +110,21 @@ type app struct {
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // it publishes nothing while memory is short, see relief
 	connections atomic.Int64 // open ones, subscribed or not
-	perLoop     []perLoop    // each loop's own
-	requests    admin.Requests
+	counts      admin.Counters[channels.Counts]
+	flows       []flow // the app's events for the subscribers of each loop, which owns its flow
 
 	undelivered atomic.Int64        // see maxUndelivered
 	turnstile   turnstile.Turnstile // of requests that publish
 }
 
-// perLoop is what an app has on one loop. Any goroutine reads the traffic; the loop owns the flow.
-type perLoop struct {
-	admin.Traffic
-	flow flow // the app's events for subscribers on this loop
-}
-
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
-		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
+		flows: make([]flow, len(h.loops.all)), turnstile: turnstile.New()}
 	a.channels = h.registry.channels.NewApp(id, a.hooks)
-	for i := range a.perLoop {
-		a.perLoop[i].flow.held.Full = func() bool {
+	a.counts.Loops, a.counts.Channels = make([]admin.Traffic, len(a.flows)), a.channels.Counts
+	for i := range a.flows {
+		a.flows[i].held.Full = func() bool {
 			return h.Behind(a) || h.registry.engine.Crowded()
 		}
 	}
@@ -305,7 +300,7 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 
 // run puts the event behind the earlier events of its app. A subscription does not wait for them: a
 // new subscriber is not in their audience.
-func (b *broadcast) run(l *loop) { l.enqueue(&b.app.perLoop[l.index].flow, b) }
+func (b *broadcast) run(l *loop) { l.enqueue(&b.app.flows[l.index], b) }
 
 // weighedBytes is how many bytes of an event make each delivery count for one more. Larger: flows
 // with long events get more of a turn. Smaller: they get less.
@@ -344,7 +339,7 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 		}
 	}
 	l.sendEach(to[:n], &b.encodedText, alone)
-	b.app.perLoop[l.index].CountSent(total+n, len(b.payload()))
+	b.app.counts.Loops[l.index].CountSent(total+n, len(b.payload()))
 }
 
 // delivered notes that one loop is done with the event. For a loop that has ended the publisher
@@ -476,7 +471,7 @@ func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
 	c := &change{v, text, a, cost}
 	a.undelivered.Add(cost)
 	l.load.Add(len(text.plain), 0)
-	l.enqueue(&a.perLoop[loop].flow, c)
+	l.enqueue(&a.flows[loop], c)
 }
 
 // Gathered is part of watchlists.Host.
@@ -672,13 +667,13 @@ func (c *client) removeSubscription(s *subscription) {
 // --- Client: what is sent to it ---
 
 // traffic is where c is counted.
-func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].Traffic }
+func (c *client) traffic() *admin.Traffic { return &c.app.counts.Loops[c.loop.index] }
 
 // holdBack is called when c has given its app something to deliver. While the app has too much to
 // deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.app.hub.Behind(c.app) {
-		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+		c.loop.holder = &c.app.flows[c.loop.index]
 	}
 }
 
@@ -686,7 +681,7 @@ func (c *client) holdBack() {
 // waits for the cluster, nothing more is read from c.
 func (c *client) holdAsker() {
 	if c.app.hub.registry.engine.Crowded() {
-		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+		c.loop.holder = &c.app.flows[c.loop.index]
 	}
 }
 
@@ -1321,7 +1316,9 @@ func (h *hub) closeUp(orphan bool) {
 // sections are the state of the apps, for another process and from one.
 func (h *hub) sections() upgrade.Sections {
 	return upgrade.Sections{
-		upgrade.Each("app", h.apps, (*app).ID, h.known, (*app).state, (*app).setState),
+		upgrade.Each("app", h.apps, (*app).ID, h.known,
+			func(a *app) []byte { return a.counts.State() },
+			func(a *app, b []byte) bool { return a.counts.SetState(b) }),
 		upgrade.Many("last", h.registry.replica.State, h.registry.replica.SetState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
@@ -1534,7 +1531,7 @@ func (h *hub) App(id string) (a *app, ok bool) {
 
 func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
 
-func (h *hub) Signed(a *app, received, sent int) { a.requests.CountSigned(received, sent) }
+func (h *hub) Signed(a *app, received, sent int) { a.counts.CountSigned(received, sent) }
 
 func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
 	h.reports.TurnedAway(v.Word,
@@ -1558,7 +1555,7 @@ func (h *hub) Turnstile(a *app) turnstile.Turnstile { return a.turnstile }
 func (h *hub) Later() bool                          { return h.registry.engine.Later() }
 
 func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
-	a.requests.Events.Add(uint64(events))
+	a.counts.Events.Add(uint64(events))
 	return h.registry.engine.Answers(channels)
 }
 
@@ -1680,31 +1677,7 @@ func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
 		Undelivered: a.undelivered.Load()}
 	f.Hooks, f.Absent = a.hooks.Figures()
-	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
-	for t := range a.traffic {
-		f.AddTraffic(t)
-	}
-	f.Kinds = admin.Kinds(a.channels.Counts())
+	a.counts.Add(&f)
 	return f
-}
-
-// traffic calls yield for what is counted on each loop.
-func (a *app) traffic(yield func(*admin.Traffic) bool) {
-	for i := range a.perLoop {
-		if !yield(&a.perLoop[i].Traffic) {
-			return
-		}
-	}
-}
-
-// state is what has been counted, for setState of another process.
-func (a *app) state() []byte {
-	return admin.CountersState(a.traffic, &a.requests, a.channels.Counts())
-}
-
-func (a *app) setState(b []byte) (ok bool) {
-	kinds, ok := admin.SetCounters[channels.Counts](b, &a.perLoop[0].Traffic, &a.requests)
-	a.channels.Counts(kinds)
-	return ok
 }
