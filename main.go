@@ -51,7 +51,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -67,7 +66,6 @@ import (
 	"reverb/internal/handover"
 	"reverb/internal/hooks"
 	"reverb/internal/httpapi"
-	"reverb/internal/journal"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/accept"
 	"reverb/internal/lib/build"
@@ -93,6 +91,8 @@ import (
 	"reverb/internal/outbox"
 	"reverb/internal/protocol"
 	"reverb/internal/relay"
+	"reverb/internal/reports"
+	"reverb/internal/shortage"
 	"reverb/internal/supervise"
 	"reverb/internal/upgrade"
 	"reverb/internal/webhooks"
@@ -330,12 +330,8 @@ type surroundings struct {
 	join func(r cluster.Replica) *cluster.Node // nil: no cluster
 	node *cluster.Node                         // the result of join
 
-	journal journal.Journal
-	traces  operator.Traces
+	reports reports.Reports
 	hooks   *webhooks.Sender
-
-	showing sync.Mutex
-	traffic io.Writer // nil: the traffic is not shown
 }
 
 var _ program = (*surroundings)(nil)
@@ -354,24 +350,6 @@ type others struct {
 	census.Census
 }
 
-func (p *surroundings) Tracer() func(what, who, message string) {
-	if p.traffic == nil {
-		return nil
-	}
-	return p.trace
-}
-
-// trace shows what happens, and below it the message on a line of its own.
-func (p *surroundings) trace(what, who, message string) {
-	p.showing.Lock()
-	defer p.showing.Unlock()
-	fmt.Fprintf(p.traffic, "  %s %s %s\n", what, strings.Repeat(".", max(3, 60-len(what)-len(who))),
-		show.Text(who))
-	if message != "" {
-		fmt.Fprintf(p.traffic, "    %s\n", show.Line(message))
-	}
-}
-
 func (p *surroundings) Prefix() string              { return p.prefix }
 func (p *surroundings) Full() bool                  { return p.sockets.Busy() > p.soft }
 func (p *surroundings) Detach(nc net.Conn) net.Conn { return accept.Detach(nc) }
@@ -380,9 +358,7 @@ func (p *surroundings) Remote(r *http.Request) string {
 	return p.trusted.Client(r.RemoteAddr, r.Header["X-Forwarded-For"])
 }
 
-func (p *surroundings) Journal() *journal.Journal { return &p.journal }
-func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
-
+func (p *surroundings) Reports() *reports.Reports  { return &p.reports }
 func (p *surroundings) Webhooks() *webhooks.Sender { return p.hooks }
 
 // The interfaces of the room cluster.
@@ -436,9 +412,6 @@ const (
 	// shutdownGrace bounds the wait for answers at a stop, and is what webhooks get at least after
 	// all connections were told. Larger: a stop takes longer. Smaller: slow requests get no answer.
 	shutdownGrace = time.Second
-	// reliefLimit bounds the wait for the loops when memory is nearly used up. Larger: the next
-	// look comes later. Smaller: a busy loop closes no connections.
-	reliefLimit = time.Second
 	// aliveLimit is how long a loop may take to run its tasks before the server counts as dead.
 	// Larger: a server that hangs is restarted later. Smaller: a busy one is restarted.
 	aliveLimit = 5 * time.Second
@@ -497,10 +470,10 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64,
 	}
 	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
 		sockets: sockets, soft: limit - min(limit/16, 256)}
-	if c.Log.Debug {
-		around.traffic = stdout
+	if !c.Log.Debug {
+		stdout = nil
 	}
-	around.journal = journal.New(log, c.Log.Access)
+	around.reports.Open(log, c.Log.Access, stdout)
 	if around.hooks, err = newSender(&c.Hooks, c.Hooks.Spool, before.Heir(), log); err != nil {
 		return nil, err
 	}
@@ -602,7 +575,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	var beside sync.WaitGroup
 	beside.Go(func() { memory.GiveBack(keep, s.sockets.Load) })
 	if s.meter.Limit() > 0 {
-		beside.Go(func() { s.watchMemory(keep) })
+		beside.Go(func() { s.shortage().Watch(keep) })
 	}
 	defer beside.Wait()
 	defer enough()
@@ -672,41 +645,10 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	}
 }
 
-// watchMemory refuses new subscriptions while memory is short. When memory is nearly used up, it
-// makes room once a second. It ends with ctx.
-func (s *server) watchMemory(ctx context.Context) {
-	defer s.hub.unhold() // apps may still publish while the server stops
-	var course memory.Course
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.meter.Interval()):
-		}
-		now, claimed := time.Now(), s.loops.load.Claimed()
-		level := s.meter.Look(now)
-		s.loops.load.SetRoom(claimed, s.meter.Room())
-		s.hub.setShort(level > memory.Ample)
-		change := course.Next(level, now)
-		log := s.log.With("used", s.meter.Used(), "limit", s.meter.Limit())
-		if change.Short {
-			log.Warn("memory is short: new subscriptions are refused; " +
-				"REVERB_MEMORY_LIMIT says how much there is")
-		}
-		if change.Ample {
-			log.Info("memory is no longer short")
-		}
-		if change.Relieve {
-			patience, cancel := context.WithTimeout(ctx, reliefLimit)
-			closed := s.hub.relieve(patience)
-			cancel()
-			log.Warn("memory is nearly used up: connections that do not read are closed",
-				"closed", closed)
-		}
-		if change.Relieved {
-			s.hub.unhold()
-		}
-	}
+// shortage is what the server does while memory is short.
+func (s *server) shortage() *shortage.Shortage[*app, *client] {
+	return &shortage.Shortage[*app, *client]{Meter: &s.meter, Claims: s.loops.load,
+		Relief: s.hub.relief(), Short: s.hub.short.Store, Log: s.log}
 }
 
 // watch waits for the end. Meanwhile it reloads, looks at the certificate, and notifies the service
@@ -944,11 +886,11 @@ func (s *server) leave() {
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver() error {
-	h := &heir{hub: s.hub}
+	var inherit func(state []byte, fds []int) error
 	if s.node != nil {
-		h.inherit = s.node.Inherit
+		inherit = s.node.Inherit
 	}
-	orphan, err := s.heritage.Take(s.upgrades, h)
+	orphan, err := s.heritage.Take(s.upgrades, s.hub.heir(inherit))
 	if err == nil {
 		s.hub.closeUp(orphan)
 	}
@@ -1161,7 +1103,7 @@ func (s *server) newOperators() *operator.Server {
 	host, _ := os.Hostname() // a node without a name has its address
 	o := operator.Options{Version: built().String(), PID: os.Getpid(), Name: host + ":" +
 		s.address(), Listening: s.address(), Started: s.started, Snapshot: s.Snapshot,
-		Traces: &s.around.traces, Ended: s.ended, Log: s.log}
+		Traces: &s.around.reports.Traces, Ended: s.ended, Log: s.log}
 	if _, port, err := net.SplitHostPort(s.address()); err == nil {
 		o.Name = host + ":" + port
 	}

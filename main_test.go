@@ -286,8 +286,8 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 				for _, ev := range events[:n] { // of a socket that is no more
 					l.handleEvent(ev)
 				}
-				failed, gone := w.hub.closed.Of("write_failed").Load(),
-					w.hub.closed.Of("peer_gone").Load()
+				failed, gone := w.hub.reports.Closed.Of("write_failed").Load(),
+					w.hub.reports.Closed.Of("peer_gone").Load()
 				if failed != 1 || gone != 0 || after != connClosed {
 					t.Errorf("closed %d times because a write failed, %d times because the peer "+
 						"was gone, state %d; want once, for the write", failed, gone, after)
@@ -599,8 +599,8 @@ func (r *rig) verbs() conversation.Verbs {
 		}
 	}
 	return conversation.Verbs{
-		"closed":  counted(&r.hub.closed),  // connections that ended with a word
-		"refused": counted(&r.hub.refused), // refusals with a word
+		"closed":  counted(&r.hub.reports.Closed),   // connections that ended with a word
+		"refused": counted(&r.hub.reports.Refusals), // refusals with a word
 		"log": func(rest string) (got, want string) { // what the log was told since
 			return strings.ReplaceAll(r.logged.Take(), r.env, ".env"), rest
 		},
@@ -643,8 +643,8 @@ func (r *rig) busy()     { time.Sleep(7 * time.Second) }
 // serverStates are what a scene can make the server be.
 var serverStates = map[string]func(r *rig){
 	"is full":               func(r *rig) { r.hub.program.(*surroundings).soft = -1 },
-	"is short of memory":    func(r *rig) { r.hub.setShort(true) },
-	"has memory again":      func(r *rig) { r.hub.setShort(false) },
+	"is short of memory":    func(r *rig) { r.hub.short.Store(true) },
+	"has memory again":      func(r *rig) { r.hub.short.Store(false) },
 	"holds the app":         func(r *rig) { r.app().held.Store(true) },
 	"is behind":             func(r *rig) { r.app().undelivered.Add(maxUndelivered + 1) },
 	"has caught up":         func(r *rig) { r.app().undelivered.Add(-maxUndelivered - 1) },
@@ -652,8 +652,8 @@ var serverStates = map[string]func(r *rig){
 	"is consistent":         func(r *rig) { r.checkConsistency() },
 	"is about to stop":      func(r *rig) { r.draining.Store(true) },
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
-	"makes room":            func(r *rig) { r.hub.relieve(r.t.Context()) },
-	"has made room":         func(r *rig) { r.hub.unhold() },
+	"makes room":            func(r *rig) { r.shortage().Relief.Make(r.t.Context()) },
+	"has made room":         func(r *rig) { r.shortage().Relief.Unhold() },
 	"has room for one list": func(r *rig) { r.hub.registry.openDesks(1) },
 	"stops":                 func(r *rig) { r.end() },
 }
@@ -1131,13 +1131,14 @@ func TestRelieveWithoutAnAnswer(t *testing.T) {
 	second.undelivered.Store(maxUndelivered/16 + 1)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if n := w.hub.relieve(ctx); n != 0 || w.app.held.Load() || !second.held.Load() ||
+	relief := w.hub.relief()
+	if n := relief.Make(ctx); n != 0 || w.app.held.Load() || !second.held.Load() ||
 		!letsIn(ctx, w.hub, w.app) || letsIn(ctx, w.hub, second) {
 		t.Error("the app alone is to be held that has events on a loop that does not answer")
 	}
 	w.app.held.Store(true)
 	w.hub.configure([]*config.App{other}, config.Limits{}) // the app may come back
-	if w.hub.unhold(); w.app.held.Load() || second.held.Load() {
+	if relief.Unhold(); w.app.held.Load() || second.held.Load() {
 		t.Error("an app is held for ever")
 	}
 	c := w.addClient() // it may have read meanwhile

@@ -51,7 +51,6 @@ import (
 	"reverb/internal/lib/intern"
 	"reverb/internal/lib/load"
 	"reverb/internal/lib/memory"
-	"reverb/internal/lib/metrics"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -65,6 +64,7 @@ import (
 	"reverb/internal/memberlists"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
+	"reverb/internal/reports"
 	"reverb/internal/signins"
 	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
@@ -108,28 +108,23 @@ type app struct {
 	hooks       *webhooks.App          // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
-	held        atomic.Bool  // it publishes nothing while memory is short, see relieve
+	held        atomic.Bool  // it publishes nothing while memory is short, see relief
 	connections atomic.Int64 // open ones, subscribed or not
-	perLoop     []perLoop    // each loop's own
-	requests    admin.Requests
+	counts      admin.Counters[channels.Counts]
+	flows       []flow // the app's events for the subscribers of each loop, which owns its flow
 
 	undelivered atomic.Int64        // see maxUndelivered
 	turnstile   turnstile.Turnstile // of requests that publish
 }
 
-// perLoop is what an app has on one loop. Any goroutine reads the traffic; the loop owns the flow.
-type perLoop struct {
-	admin.Traffic
-	flow flow // the app's events for subscribers on this loop
-}
-
 // newApp makes an app that has nothing yet.
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
-		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
+		flows: make([]flow, len(h.loops.all)), turnstile: turnstile.New()}
 	a.channels = h.registry.channels.NewApp(id, a.hooks)
-	for i := range a.perLoop {
-		a.perLoop[i].flow.held.Full = func() bool {
+	a.counts.Loops, a.counts.Channels = make([]admin.Traffic, len(a.flows)), a.channels.Counts
+	for i := range a.flows {
+		a.flows[i].held.Full = func() bool {
 			return h.Behind(a) || h.registry.engine.Crowded()
 		}
 	}
@@ -284,9 +279,8 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 			loops++
 		}
 	}
-	if t := b.app.hub.traces; t.On() {
-		t.ShowChannel(operator.Event{What: "event", App: b.app.id, Channel: channel,
-			Receivers: int(places), Message: b.payload(), Constant: true})
+	if t := b.app.hub.reports; t.On() {
+		t.Delivered(b.app.id, channel, int(places), b.payload())
 	}
 	if loops == 0 {
 		return
@@ -306,7 +300,7 @@ func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int
 
 // run puts the event behind the earlier events of its app. A subscription does not wait for them: a
 // new subscriber is not in their audience.
-func (b *broadcast) run(l *loop) { l.enqueue(&b.app.perLoop[l.index].flow, b) }
+func (b *broadcast) run(l *loop) { l.enqueue(&b.app.flows[l.index], b) }
 
 // weighedBytes is how many bytes of an event make each delivery count for one more. Larger: flows
 // with long events get more of a turn. Smaller: they get less.
@@ -329,14 +323,14 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 // send gives the event to some of a loop's subscribers.
 func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone bool) {
 	var to [maxTogether]*conn
-	n, total, audience, traced := 0, 0, b.to, b.app.hub.traces.On()
+	n, total, audience, traced := 0, 0, b.to, b.app.hub.reports.On()
 	for i := range part {
 		s := &part[i]
 		if !audience.Hears(s) {
 			continue
 		}
 		if traced {
-			s.Conn.show("out", "", b.payload())
+			s.Conn.show("out", b.payload())
 		}
 		to[n] = &s.Conn.conn
 		if n++; n == len(to) {
@@ -345,7 +339,7 @@ func (b *broadcast) send(l *loop, part []channels.Subscriber[*client], alone boo
 		}
 	}
 	l.sendEach(to[:n], &b.encodedText, alone)
-	b.app.perLoop[l.index].CountSent(total+n, len(b.payload()))
+	b.app.counts.Loops[l.index].CountSent(total+n, len(b.payload()))
 }
 
 // delivered notes that one loop is done with the event. For a loop that has ended the publisher
@@ -360,7 +354,7 @@ func (b *broadcast) delivered(l *loop) {
 // leave ends a subscription of c. vanished says that c's connection has ended. Only c's loop calls
 // it.
 func (r *registry) leave(c *client, s *subscription, vanished bool) {
-	c.showChannel("unsubscribed", s)
+	c.app.hub.reports.Moved(c, "unsubscribed", s.Name())
 	if s.Kind().Presence {
 		r.desks[c.loop.index].Leave(s)
 	}
@@ -477,7 +471,7 @@ func (h *hub) Changed(loop int, a *app, v *watchlists.Change[*app, *client]) {
 	c := &change{v, text, a, cost}
 	a.undelivered.Add(cost)
 	l.load.Add(len(text.plain), 0)
-	l.enqueue(&a.perLoop[loop].flow, c)
+	l.enqueue(&a.flows[loop], c)
 }
 
 // Gathered is part of watchlists.Host.
@@ -577,7 +571,7 @@ func (c *client) Joined(s *subscription, last *broadcast) {
 	}
 	c.trimExtra()
 	c.subscriptions.Add(s)
-	c.showChannel("subscribed", s)
+	c.app.hub.reports.Moved(c, "subscribed", s.Name())
 	c.sendJoined(s, last)
 }
 
@@ -639,12 +633,6 @@ func (c *client) setRemote(remote string) {
 	}
 }
 
-// about is what the log tells of c. Only the loop calls it.
-func (c *client) about(channel string, code int) journal.About {
-	return journal.About{App: c.app.id, Socket: c.id.String(), Remote: c.Address(),
-		Channel: channel, Code: code}
-}
-
 // --- Client: its subscriptions ---
 
 // waits has the subscriptions that the cluster has not granted yet; nil: there are none.
@@ -679,13 +667,13 @@ func (c *client) removeSubscription(s *subscription) {
 // --- Client: what is sent to it ---
 
 // traffic is where c is counted.
-func (c *client) traffic() *admin.Traffic { return &c.app.perLoop[c.loop.index].Traffic }
+func (c *client) traffic() *admin.Traffic { return &c.app.counts.Loops[c.loop.index] }
 
 // holdBack is called when c has given its app something to deliver. While the app has too much to
 // deliver, nothing more is read from c. A client that only listens is never held back.
 func (c *client) holdBack() {
 	if c.app.hub.Behind(c.app) {
-		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+		c.loop.holder = &c.app.flows[c.loop.index]
 	}
 }
 
@@ -693,7 +681,7 @@ func (c *client) holdBack() {
 // waits for the cluster, nothing more is read from c.
 func (c *client) holdAsker() {
 	if c.app.hub.registry.engine.Crowded() {
-		c.loop.holder = &c.app.perLoop[c.loop.index].flow
+		c.loop.holder = &c.app.flows[c.loop.index]
 	}
 }
 
@@ -707,47 +695,23 @@ func (c *client) sendText(message []byte) {
 func (c *client) noteSent(message []byte) {
 	if c.state == connOpen {
 		c.traffic().CountSent(1, len(message))
-		c.show("out", "", message)
+		c.show("out", message)
 	}
 }
 
-// trace shows on standard output what happens to c.
-func (c *client) trace(what, message string) {
-	if tracef := c.app.hub.tracef; tracef != nil {
-		tracef(what, c.id.String(), message)
-	}
-}
-
-// show tells the operators who trace c of something.
-func (c *client) show(what, note string, message []byte) {
+// show tells the operators who trace c of a message.
+func (c *client) show(what string, message []byte) {
 	if c.traced != 0 {
-		c.app.hub.traces.Show(operator.Marks(c.traced), operator.Event{What: what, App: c.app.id,
-			Socket: c.id, Note: note, Message: message})
-	}
-}
-
-// showChannel tells the operators who trace a channel that c has come or gone.
-func (c *client) showChannel(what string, s *subscription) {
-	if t := c.app.hub.traces; t.On() {
-		t.ShowChannel(operator.Event{What: what, App: c.app.id, Socket: c.id, Channel: s.Name()})
-	}
-}
-
-// noteTraces looks which operators trace c: it has come, or has got a user.
-func (c *client) noteTraces() {
-	if c.app.hub.traces.On() {
-		c.traced |= uint8(c.app.hub.traces.OfPeer(c))
+		c.app.hub.reports.Trace(c, what, "", message)
 	}
 }
 
 // sendError sends pusher:error. If e has a close code, the connection ends after it.
 func (c *client) sendError(e *protocol.Error) {
 	c.sendText(protocol.EncodeError(e))
-	c.trace("Message Sent", e.Message)
+	c.app.hub.reports.Complained(c, e)
 	if end := pusherEndings[e.Row]; end != nil {
 		c.close(end)
-	} else {
-		c.app.hub.refused.Of(e.Word).Add(1)
 	}
 }
 
@@ -767,12 +731,7 @@ func (c *client) handleOpen(now uint32) {
 		return
 	}
 	c.stage = counted
-	library := c.app.hub.libraries.Text(c.library)
-	if c.app.hub.journal.Detailed() {
-		c.app.hub.journal.Connected(c.about("", 0), library)
-	}
-	c.noteTraces()
-	c.show("connected", library, nil)
+	c.app.hub.reports.Connected(c, c.app.hub.libraries.Text(c.library))
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
 	c.app.hub.registry.engine.Enter(c.app, c, n, limit)
 }
@@ -786,7 +745,7 @@ func (c *client) enterAddress() bool {
 	}
 	a, _ := addresses.Of(c.Address())
 	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
-	c.app.hub.refuse(protocol.ErrAddressLimit.Word, about,
+	c.app.hub.reports.TurnedAway(protocol.ErrAddressLimit.Word, about,
 		fmt.Sprintf("the address has %d connections; "+
 			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
 	return false
@@ -796,7 +755,7 @@ func (c *client) enterAddress() bool {
 // engine.Client.
 func (c *client) Admit(ok bool) {
 	if !ok {
-		c.app.hub.refuse(protocol.ErrOverQuota.Word, c.about("", protocol.ErrOverQuota.Code),
+		c.app.hub.reports.OverQuota(c,
 			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
 		c.sendError(protocol.ErrOverQuota)
 		return
@@ -805,7 +764,7 @@ func (c *client) Admit(ok bool) {
 	c.stage, c.authorized = admitted, c.authorized || set.AuthorizationTimeout == 0
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
-	c.trace("Connection Established", "")
+	c.app.hub.reports.Show(c, "Connection Established", "")
 	rules := set.rules()
 	c.setDeadline(rules.Look(c.pulse(), c.loop.now+rules.Interval))
 }
@@ -832,10 +791,8 @@ func (c *client) handleMessage(op opcode, message []byte) {
 	if !heartbeat && c.limited() {
 		return
 	}
-	if c.app.hub.tracef != nil {
-		c.trace("Message Received", protocol.WithoutAuth(message))
-	}
-	c.show("in", "", message)
+	c.app.hub.reports.Received(c, message)
+	c.show("in", message)
 	switch {
 	case err != nil:
 		c.sendError(protocol.ErrFormat)
@@ -952,7 +909,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 			return // the client is answered later
 		}
 		c.subscriptions.Add(s)
-		c.showChannel("subscribed", s)
+		c.app.hub.reports.Moved(c, "subscribed", s.Name())
 	}
 	if kind.Presence {
 		c.holdBack()
@@ -974,7 +931,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		return
 	}
 	told, why := e.Refusal(reason)
-	c.app.hub.journal.Refused(e.Word, c.about(channel, e.Code), why)
+	c.app.hub.reports.Refused(c, e.Word, channel, e.Code, why)
 	c.sendError(told)
 	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
 }
@@ -983,7 +940,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 // last event of another cache channel; nil: none is remembered.
 func (c *client) sendJoined(s *subscription, last *broadcast) {
 	if s.Kind().Presence {
-		c.noteTraces()
+		c.app.hub.reports.Look(c)
 		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
 		return
 	}
@@ -1022,7 +979,7 @@ func (c *client) handleSignIn(data []byte) {
 		bad = protocol.ErrMemory
 	}
 	if bad != nil {
-		c.app.hub.journal.Refused(bad.Word, c.about("", bad.Code), bad.Message)
+		c.app.hub.reports.Refused(c, bad.Word, "", bad.Code, bad.Message)
 		c.sendError(bad)
 		return
 	}
@@ -1052,8 +1009,8 @@ func (c *client) Greet(u *protocol.User, online, offline []string) {
 	for _, message := range u.Greeting(online, offline) {
 		c.sendText(message)
 	}
-	c.trace("Signed In", u.ID)
-	c.noteTraces()
+	c.app.hub.reports.Show(c, "Signed In", u.ID)
+	c.app.hub.reports.Look(c)
 }
 
 // --- Client: client events ---
@@ -1069,7 +1026,7 @@ func (c *client) clientEventFault(e protocol.Event, s *subscription) *protocol.E
 	case policy == apps.FromPrivate && !s.Kind().Signed():
 		return protocol.ErrNoClientEvent
 	case c.app.held.Load():
-		c.app.hub.journal.Refused(protocol.ErrMemory.Word, c.about("", 0), "a client event")
+		c.app.hub.reports.Refused(c, protocol.ErrMemory.Word, "", 0, "a client event")
 		return protocol.ErrMemory
 	}
 	return e.NameFault()
@@ -1100,9 +1057,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now())
 	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
-	if c.app.hub.journal.Detailed() {
-		c.app.hub.journal.Published(c.about(channel, 0), e.Name, len(b.payload()))
-	}
+	c.app.hub.reports.Said(c, channel, e.Name, b.payload())
 }
 
 // --- Client: silence and the end ---
@@ -1139,7 +1094,7 @@ func (c *client) handleDeadline(now uint32) {
 	case pulse.Unauthorized:
 		c.sendError(protocol.NotAuthorized(rules.Authorize))
 	case pulse.Silent:
-		c.trace("Connection Pruned", "")
+		c.app.hub.reports.Show(c, "Connection Pruned", "")
 		c.sendError(protocol.ErrNoPong)
 	case pulse.Ask:
 		if c.pingTick = now; c.control {
@@ -1147,7 +1102,7 @@ func (c *client) handleDeadline(now uint32) {
 		} else {
 			c.sendText(messagePing)
 		}
-		c.trace("Connection Pinged", "")
+		c.app.hub.reports.Show(c, "Connection Pinged", "")
 	}
 	c.setDeadline(due)
 }
@@ -1174,14 +1129,8 @@ func (c *client) handleClosed(e *ending) {
 			c.traffic().Disconnected.Add(1)
 		}
 	}
-	if c.stage >= counted && c.app.hub.journal.Detailed() {
-		f := c.facts()
-		c.app.hub.journal.Disconnected(c.about("", int(e.code)), e.word, f.age, f.in, f.out)
-	}
-	c.show("ended", e.word, nil)
 	c.app.hub.libraries.Drop(c.library)
-	c.app.hub.closed.Of(e.word).Add(1)
-	c.trace("Connection Closed", e.word)
+	c.app.hub.reports.Ended(c, e.word, int(e.code), c.stage >= counted)
 }
 
 // someClients calls yield for clients of a loop whose connections are open, see loop.some. Only
@@ -1367,39 +1316,27 @@ func (h *hub) closeUp(orphan bool) {
 // sections are the state of the apps, for another process and from one.
 func (h *hub) sections() upgrade.Sections {
 	return upgrade.Sections{
-		upgrade.Each("app", h.apps, (*app).ID, h.known, (*app).state, (*app).setState),
+		upgrade.Each("app", h.apps, (*app).ID, h.known,
+			func(a *app) []byte { return a.counts.State() },
+			func(a *app, b []byte) bool { return a.counts.SetState(b) }),
 		upgrade.Many("last", h.registry.replica.State, h.registry.replica.SetState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
 		upgrade.Many("keys", h.api.State, h.api.SetState),
-		upgrade.One("closed", h.closed.State, h.closed.SetState),
-		upgrade.One("refused", h.refused.State, h.refused.SetState),
+		upgrade.One("closed", h.reports.Closed.State, h.reports.Closed.SetState),
+		upgrade.One("refused", h.reports.Refusals.State, h.reports.Refusals.SetState),
 	}
 }
 
-// heir gets what another process has, and deals the connections out to the loops.
-type heir struct {
-	hub     *hub
-	inherit func(state []byte, fds []int) error // takes what the nodes share; nil: there is one
-	next    int
-}
-
-var _ upgrade.Receiver = (*heir)(nil)
-
-func (h *heir) Shares() bool { return h.inherit != nil }
-
-func (h *heir) Section(name string, state []byte, fds []int) error {
-	if len(fds) > 0 {
-		return h.inherit(state, fds)
-	}
-	return h.hub.sections().Take(name, state)
-}
-
-func (h *heir) Connection(c *handover.Connection, fd int) error {
-	h.next++
-	all := h.hub.loops.all
-	return h.hub.restore(all[h.next%len(all)], c, fd)
+// heir is what takes over from another process: its connections are dealt out to the loops. inherit
+// takes what the nodes share; nil: there is one.
+func (h *hub) heir(inherit func(state []byte, fds []int) error) upgrade.Heir {
+	all := h.loops.all
+	return upgrade.Heir{Sections: h.sections(), Inherit: inherit,
+		Restore: func(n int, c *handover.Connection, fd int) error {
+			return h.restore(all[n%len(all)], c, fd)
+		}}
 }
 
 // --- Hub ---
@@ -1414,11 +1351,7 @@ type hub struct {
 	loops      *loops
 	watchlists *watchlists.Lists[*app, *client]
 	program    program
-	journal    *journal.Journal                     // program's
-	traces     *operator.Traces                     // program's
-	tracef     func(what, socketID, message string) // program's; nil: nothing is traced
-	closed     metrics.Tally                        // ended connections, by the word of the ending
-	refused    metrics.Tally                        // refusals, by the word of the reason
+	reports    *reports.Reports // program's
 
 	heirs  []func() // see closeUp
 	nobody *app     // of clients with a key that no app has
@@ -1426,21 +1359,19 @@ type hub struct {
 	reloadable atomic.Pointer[reloadable] // replaced as a whole by configure
 	addresses  addresses.Counter          // of connections that are limited by address
 	libraries  intern.Table               // what clients call themselves
-	short      atomic.Bool                // memory is short: no new subscriptions
+	short      atomic.Bool                // memory is short: new subscriptions are refused
 }
 
-// program is what a hub asks of the program around it. Peers and Tracer are called once, when
-// the hub is made; any goroutine calls the others.
+// program is what a hub asks of the program around it. Peers is called once, when the hub is made;
+// any goroutine calls the others.
 type program interface {
-	Peers(r *replica) peers                       // the other nodes; nil: this is the only one
-	Tracer() func(what, socketID, message string) // shows the traffic; nil: nothing is traced
-	Prefix() string                               // of every path; with a slash in front, or empty
-	Full() bool                                   // no descriptor is left for a connection
-	Detach(nc net.Conn) net.Conn                  // the connection as the listener got it
-	Remote(r *http.Request) string                // the client's address
-	Journal() *journal.Journal                    // what the log is told
-	Traces() *operator.Traces                     // what operators are shown
-	Webhooks() *webhooks.Sender                   // what applications are told
+	Peers(r *replica) peers        // the other nodes; nil: this is the only one
+	Prefix() string                // of every path; with a slash in front, or empty
+	Full() bool                    // no descriptor is left for a connection
+	Detach(nc net.Conn) net.Conn   // the connection as the listener got it
+	Remote(r *http.Request) string // the client's address
+	Reports() *reports.Reports     // what is told of clients
+	Webhooks() *webhooks.Sender    // what applications are told
 }
 
 // reloadable has the apps and the limits that a reload can change. A reloadable never changes;
@@ -1457,16 +1388,15 @@ func (h *hub) known(id string) (a *app, ok bool) { return h.reloadable.Load().Kn
 func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(),
-		traces: p.Traces(), tracef: p.Tracer()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, reports: p.Reports()}
 	for _, e := range endings { // metrics begin at zero
-		h.closed.Of(e.word)
+		h.reports.Closed.Of(e.word)
 	}
 	for _, e := range protocol.Errors() {
-		h.refused.Of(e.Word)
+		h.reports.Refusals.Of(e.Word)
 	}
 	for _, word := range httpapi.Words() {
-		h.refused.Of(word)
+		h.reports.Refusals.Of(word)
 	}
 	h.registry.hub = h
 	h.registry.replica = engine.NewReplica(h.registry.channels, h, h.registry.posts,
@@ -1507,12 +1437,6 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 	}
 }
 
-// refuse counts a refusal and tells the log.
-func (h *hub) refuse(word string, about journal.About, why string) {
-	h.refused.Of(word).Add(1)
-	h.journal.Refused(word, about, why)
-}
-
 // Open is part of httpapi.Backend. A client that is not welcome learns so over the WebSocket,
 // because its library looks there.
 func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early []byte)) {
@@ -1534,7 +1458,7 @@ func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early [
 	}
 	if refuse != nil {
 		c.needExtra().refuse = refuse
-		h.refuse(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
+		h.reports.TurnedAway(refuse.Word, journal.About{App: a.id, Remote: h.program.Remote(r),
 			Origin: r.Header.Get("Origin"), Code: refuse.Code},
 			refuse.Message+", for the key "+show.Text(key))
 	}
@@ -1557,11 +1481,10 @@ func (h *hub) Open(r *http.Request, key string) (adopt func(nc net.Conn, early [
 
 // --- Short of memory ---
 
-// relieve makes room when memory is nearly used up: it closes connections for which much waits, and
-// holds the apps for whose connections most waits, until unhold. It waits for the loops until ctx
-// ends.
-func (h *hub) relieve(ctx context.Context) (closed int) {
-	r := memory.Relief[*app, *client]{Loops: len(h.loops.all), Owners: h.apps,
+// relief is what it takes to make room: it closes connections for which much waits, and holds the
+// apps for whose connections most waits.
+func (h *hub) relief() memory.Relief[*app, *client] {
+	return memory.Relief[*app, *client]{Loops: len(h.loops.all), Owners: h.apps,
 		Post: func(loop int, task func()) { h.loops.all[loop].post(taskFunc(task)) },
 		Look: func(loop int, add func(*app, *client, int)) {
 			for c := range openClients(h.loops.all[loop]) {
@@ -1573,7 +1496,6 @@ func (h *hub) relieve(ctx context.Context) (closed int) {
 		Late: func(a *app) bool { return a.undelivered.Load() > maxUndelivered/16 },
 		Hold: func(a *app, held bool) { a.held.Store(held) },
 		Shed: func(c *client) { c.loop.post(taskFunc(c.shedQueue)) }}
-	return r.Make(ctx)
 }
 
 // shedQueue ends the connection if much waits for it still: it may have read meanwhile.
@@ -1582,16 +1504,6 @@ func (c *client) shedQueue() {
 		c.shed(endMemory)
 	}
 }
-
-// unhold lets every app publish again.
-func (h *hub) unhold() {
-	for a := range h.apps {
-		a.held.Store(false)
-	}
-}
-
-// setShort says whether memory is short. While it is, new subscriptions are refused.
-func (h *hub) setShort(short bool) { h.short.Store(short) }
 
 // --- HTTP API ---
 //
@@ -1619,16 +1531,17 @@ func (h *hub) App(id string) (a *app, ok bool) {
 
 func (h *hub) Credentials(a *app) protocol.Credentials { return a.settings.Load().credentials() }
 
-func (h *hub) Signed(a *app, received, sent int) { a.requests.CountSigned(received, sent) }
+func (h *hub) Signed(a *app, received, sent int) { a.counts.CountSigned(received, sent) }
 
 func (h *hub) Refused(r *http.Request, v httpapi.Refusal) {
-	h.refuse(v.Word, journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
+	h.reports.TurnedAway(v.Word,
+		journal.About{App: v.App, Remote: h.program.Remote(r), Code: v.Status}, v.Line)
 }
 
 func (h *hub) Answered(r *http.Request, how httpapi.Answered) {
-	if h.journal.Requests() {
+	if log := h.reports.Log(); log.Requests() {
 		about := journal.About{App: how.App, Remote: h.program.Remote(r), Code: how.Status}
-		h.journal.Request(r, about, how.Bytes, how.Took)
+		log.Request(r, about, how.Bytes, how.Took)
 	}
 }
 
@@ -1642,7 +1555,7 @@ func (h *hub) Turnstile(a *app) turnstile.Turnstile { return a.turnstile }
 func (h *hub) Later() bool                          { return h.registry.engine.Later() }
 
 func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
-	a.requests.Events.Add(uint64(events))
+	a.counts.Events.Add(uint64(events))
 	return h.registry.engine.Answers(channels)
 }
 
@@ -1650,13 +1563,7 @@ func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Tim
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now)
 	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
-	if h.journal.Detailed() {
-		about := journal.About{App: a.id, Channel: name.String()}
-		h.journal.Published(about, e.Name, len(b.payload()))
-	}
-	if h.tracef != nil {
-		h.tracef("Broadcasting To", name.String(), string(b.payload()))
-	}
+	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later
 }
 
@@ -1666,7 +1573,7 @@ func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Tim
 
 var (
 	_ operator.Source = operators{}
-	_ operator.Peer   = (*client)(nil)
+	_ reports.Peer    = (*client)(nil)
 )
 
 // operators is the hub as operators look at it.
@@ -1709,6 +1616,7 @@ func (c *client) AppID() string                 { return c.app.id }
 func (c *client) ID() protocol.SocketID         { return c.id }
 func (c *client) SubscribedTo(name string) bool { return c.find([]byte(name)) != nil }
 func (c *client) Traced() *uint8                { return &c.traced }
+func (c *client) Age() time.Duration            { return c.facts().age }
 func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
 
 // Address is the client's, with or without a port.
@@ -1758,7 +1666,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	}
 	s.API = h.api.Durations()
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
-	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
+	s.Closed, s.Refused = h.reports.Closed.Counts(), h.reports.Refusals.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.load.Overloaded(), Memory: h.loops.load.Crowded(),
 		Redis: h.registry.engine.Behind()}
@@ -1769,31 +1677,7 @@ func (a *app) figures() admin.AppFigures {
 	f := admin.AppFigures{ID: a.id, Connections: a.connections.Load(),
 		Undelivered: a.undelivered.Load()}
 	f.Hooks, f.Absent = a.hooks.Figures()
-	f.AddRequests(&a.requests)
 	f.Keys, f.Repeated, f.KeysDropped = a.hub.api.Keys(a.id)
-	for t := range a.traffic {
-		f.AddTraffic(t)
-	}
-	f.Kinds = admin.Kinds(a.channels.Counts())
+	a.counts.Add(&f)
 	return f
-}
-
-// traffic calls yield for what is counted on each loop.
-func (a *app) traffic(yield func(*admin.Traffic) bool) {
-	for i := range a.perLoop {
-		if !yield(&a.perLoop[i].Traffic) {
-			return
-		}
-	}
-}
-
-// state is what has been counted, for setState of another process.
-func (a *app) state() []byte {
-	return admin.CountersState(a.traffic, &a.requests, a.channels.Counts())
-}
-
-func (a *app) setState(b []byte) (ok bool) {
-	kinds, ok := admin.SetCounters[channels.Counts](b, &a.perLoop[0].Traffic, &a.requests)
-	a.channels.Counts(kinds)
-	return ok
 }

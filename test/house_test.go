@@ -29,7 +29,8 @@ func rooms() map[string][]string {
 	return map[string][]string{
 		"protocol": nil, "memberlists": nil, "watchlists": nil, "envelopes": nil, "listen": nil,
 		"journal": nil, "laravel": nil, "aliases": nil, "handover": nil, "acme": nil,
-		"channels": {"protocol", "memberlists"}, "supervise": nil, "relay": nil,
+		"channels": {"protocol", "memberlists"}, "supervise": nil, "relay": nil, "shortage": nil,
+		"reports": {"journal", "operator", "protocol"},
 		"upgrade": {"handover", "supervise", "relay", "admin"},
 		"engine":  {"channels", "protocol", "topics"},
 		"httpapi": {"protocol"}, "admin": {"protocol"}, "client": {"protocol"},

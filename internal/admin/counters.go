@@ -2,14 +2,13 @@ package admin
 
 import (
 	"encoding/binary"
-	"iter"
 	"sync/atomic"
 
 	"reverb/internal/lib/recordlog"
 	"reverb/internal/protocol"
 )
 
-// Traffic counts the traffic of the connections of one app on one event loop, for AppFigures. The
+// Traffic counts the traffic of the connections of one app on one event loop, see Counters. The
 // loop adds; any goroutine may read.
 type Traffic struct {
 	Connected, Disconnected atomic.Uint64
@@ -41,24 +40,35 @@ func (r *Requests) CountSigned(received, sent int) {
 	r.SentBytes.Add(uint64(sent))
 }
 
-// AddTraffic adds the counts of t.
-func (f *AppFigures) AddTraffic(t *Traffic) {
-	f.Connected += t.Connected.Load()
-	f.Disconnected += t.Disconnected.Load()
-	f.Received += t.Received.Load()
-	f.ReceivedBytes += t.ReceivedBytes.Load()
-	f.Sent += t.Sent.Load()
-	f.SentBytes += t.SentBytes.Load()
-	f.ClientEvents += t.ClientEvents.Load()
-	f.Limited += t.Limited.Load()
+// Counters counts for one app. K is KindFigures, as another package may name it.
+type Counters[K kindCounts] struct {
+	Loops []Traffic // by loop
+	Requests
+	// Channels returns what has happened to the app's channels, and adds to it what it is given.
+	Channels func(...[protocol.Kinds]K) [protocol.Kinds]K
 }
 
-// AddRequests adds the counts of r.
-func (f *AppFigures) AddRequests(r *Requests) {
+// Add adds the counts to f.
+func (c *Counters[K]) Add(f *AppFigures) {
+	for i := range c.Loops {
+		t := &c.Loops[i]
+		f.Connected += t.Connected.Load()
+		f.Disconnected += t.Disconnected.Load()
+		f.Received += t.Received.Load()
+		f.ReceivedBytes += t.ReceivedBytes.Load()
+		f.Sent += t.Sent.Load()
+		f.SentBytes += t.SentBytes.Load()
+		f.ClientEvents += t.ClientEvents.Load()
+		f.Limited += t.Limited.Load()
+	}
+	r := &c.Requests
 	f.Requests += r.Signed.Load()
 	f.RequestBytes += r.ReceivedBytes.Load()
 	f.ResponseBytes += r.SentBytes.Load()
 	f.Published += r.Events.Load()
+	for i, k := range c.Channels() {
+		f.Kinds[i] = KindFigures(k)
+	}
 }
 
 // all are the counters in an order that never changes; more may come at the end.
@@ -76,28 +86,20 @@ type kindCounts interface {
 	~struct{ Subscribed, Unsubscribed, Occupied, Vacated uint64 }
 }
 
-// Kinds are the figures of the kinds of channels.
-func Kinds[K kindCounts](all [protocol.Kinds]K) (figures [protocol.Kinds]KindFigures) {
-	for i, k := range all {
-		figures[i] = KindFigures(k)
-	}
-	return figures
-}
-
-// CountersState has what was counted of an app, for SetCounters in another process: the traffic of
-// its loops together, its requests, and what has happened to its channels.
-func CountersState[K kindCounts](loops iter.Seq[*Traffic], r *Requests,
-	kinds [protocol.Kinds]K) (b []byte) {
+// State has the counts, for SetState in another process: the traffic of the loops together, the
+// requests, and what has happened to the channels.
+func (c *Counters[K]) State() (b []byte) {
 	var sum Traffic
-	for t := range loops {
-		for i, n := range t.all() {
-			sum.all()[i].Add(n.Load())
+	for i := range c.Loops {
+		for k, n := range c.Loops[i].all() {
+			sum.all()[k].Add(n.Load())
 		}
 	}
-	for _, n := range append(sum.all(), r.all()...) {
+	for _, n := range append(sum.all(), c.Requests.all()...) {
 		b = binary.AppendUvarint(b, n.Load())
 	}
-	for _, k := range Kinds(kinds) {
+	for _, counted := range c.Channels() {
+		k := KindFigures(counted)
 		for _, n := range []uint64{k.Subscribed, k.Unsubscribed, k.Occupied, k.Vacated} {
 			b = binary.AppendUvarint(b, n)
 		}
@@ -105,11 +107,10 @@ func CountersState[K kindCounts](loops iter.Seq[*Traffic], r *Requests,
 	return b
 }
 
-// SetCounters adds what another process has counted. ok is false if it makes no sense.
-func SetCounters[K kindCounts](b []byte, t *Traffic,
-	r *Requests) (kinds [protocol.Kinds]K, ok bool) {
-	f := recordlog.Fields{B: b}
-	for _, n := range append(t.all(), r.all()...) {
+// SetState adds what another process has counted. ok is false if it makes no sense.
+func (c *Counters[K]) SetState(b []byte) (ok bool) {
+	f, kinds := recordlog.Fields{B: b}, [protocol.Kinds]K{}
+	for _, n := range append(c.Loops[0].all(), c.Requests.all()...) {
 		n.Add(f.Number())
 	}
 	for i := range kinds {
@@ -119,5 +120,6 @@ func SetCounters[K kindCounts](b []byte, t *Traffic,
 		}
 		kinds[i] = K(k)
 	}
-	return kinds, !f.Bad
+	c.Channels(kinds)
+	return !f.Bad
 }

@@ -60,13 +60,13 @@ func (h *Heritage) Refuse(why string) {
 
 // Take takes what the predecessor has, if there is one, for the server of u. orphan is as in
 // handover.Taker.Take.
-func (h *Heritage) Take(u *Upgrades, r Receiver) (orphan bool, err error) {
+func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 	if h.taker == nil {
 		return false, nil
 	}
 	// what is read becomes what is served, so there is nothing to collect
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	if orphan, err = h.taker.Take(&receiver{Receiver: r, of: u}); err == nil {
+	if orphan, err = h.taker.Take(&receiver{Heir: by, of: u}); err == nil {
 		h.Role.Settle()
 	}
 	if orphan {
@@ -76,38 +76,49 @@ func (h *Heritage) Take(u *Upgrades, r Receiver) (orphan bool, err error) {
 	return orphan, err
 }
 
-// Receiver is the server that takes.
-type Receiver interface {
-	handover.Receiver
-	// Shares says that the server takes a session that it shares with others. The predecessor's has
-	// descriptors and comes first; nothing else has descriptors.
-	Shares() bool
+// Heir is the server that takes.
+type Heir struct {
+	Sections Sections
+	// Inherit takes a session that the server shares with others. The predecessor's has descriptors
+	// and comes first; nothing else has descriptors. nil: the server has no such session.
+	Inherit func(state []byte, fds []int) error
+	// Restore takes connection number n, from 0, and its descriptor, also if it returns an error.
+	Restore func(n int, c *handover.Connection, fd int) error
 }
 
 // receiver takes the state of this package, and passes on what else comes.
 type receiver struct {
-	Receiver
-	of    *Upgrades
-	begun bool
+	Heir
+	of       *Upgrades
+	begun    bool
+	restored int
 }
 
 // Section is part of handover.Receiver.
 func (r *receiver) Section(name string, state []byte, fds []int) error {
 	first := !r.begun
 	r.begun = true
-	if (len(fds) > 0) != (first && r.Shares()) {
+	if (len(fds) > 0) != (first && r.Inherit != nil) {
 		for _, fd := range fds {
 			os.NewFile(uintptr(fd), name).Close()
 		}
 		return errors.New("REVERB_SCALING_ENABLED has changed: stop and start instead")
 	}
-	switch name {
-	case sectionRelays:
+	switch {
+	case len(fds) > 0:
+		return r.Inherit(state, fds)
+	case name == sectionRelays:
 		return r.of.drains.setState(state, time.Now())
-	case sectionFigures:
+	case name == sectionFigures:
 		return setFigures(&r.of.figures, state)
 	}
-	return r.Receiver.Section(name, state, fds)
+	return r.Sections.Take(name, state)
+}
+
+// Connection is part of handover.Receiver.
+func (r *receiver) Connection(c *handover.Connection, fd int) error {
+	r.restored++
+	return r.Restore(r.restored-1, c, fd)
 }
 
 // Serving tells a predecessor that this process serves.

@@ -138,6 +138,13 @@ func (r *Relief[O, P]) Make(ctx context.Context) (shed int) {
 	return len(peers)
 }
 
+// Unhold lets something be sent for every owner again.
+func (r *Relief[O, P]) Unhold() {
+	for o := range r.Owners {
+		r.Hold(o, false)
+	}
+}
+
 // reliefPeriod is the least time between two reliefs, so that the first shows its effect before the
 // next. Larger: relief comes too late. Smaller: more peers are closed than need be.
 const reliefPeriod = time.Second
