@@ -411,23 +411,14 @@ func (a *adoption) refuse(l *loop) {
 	l.group.sockets.Add(-1)
 }
 
-// facts is what a connection knows of itself.
-type facts struct {
-	since   time.Time     // when the loop got it
-	age     time.Duration // since then
-	idle    time.Duration // since the last bytes were received
-	in, out int64         // bytes, as the system counts them; -1: it does not
-	waiting int           // bytes that the peer has not taken
-}
+// Age is how long the loop has had c; silence is how long nothing has come from the peer. Only the
+// loop may ask.
+func (c *conn) Age() time.Duration     { return time.Duration(c.loop.now-c.since) * time.Second }
+func (c *conn) silence() time.Duration { return time.Duration(c.loop.now-c.seen) * time.Second }
 
-// facts tells how c stands. Only the loop may ask.
-func (c *conn) facts() facts {
-	l := c.loop
-	in, out := c.sock.Bytes(l.poller)
-	ticks := func(n uint32) time.Duration { return time.Duration(n) * time.Second }
-	return facts{l.group.began.Add(ticks(c.since)), ticks(l.now - c.since), ticks(l.now - c.seen),
-		in, out, c.out.Bytes()}
-}
+// Bytes are those received and sent, as the system counts them; -1: it does not. Only the loop may
+// ask.
+func (c *conn) Bytes() (in, out int64) { return c.sock.Bytes(c.loop.poller) }
 
 // remoteAddr is the address of the socket's peer. Only the loop may ask.
 func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
@@ -1253,9 +1244,7 @@ func (c *conn) farewell() (b []byte, spread bool) {
 // describe tells h what this file knows of c. place returns the number of what waits for bytes.
 func (c *conn) describe(h *handover.Connection, place func(outqueue.Supplier) int) {
 	h.MaxMessage, h.Since, h.Seen = uint32(c.maxMessage), c.since, c.seen
-	if c.deflate {
-		h.Flags |= handover.Deflate
-	}
+	h.Deflate = c.deflate
 	if p := c.partial; p != nil {
 		f := &p.header
 		h.Partial = handover.Partial{Head: p.head[:p.headLen], InFrame: p.inFrame, Length: f.length,
@@ -1285,7 +1274,7 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	l.group.sockets.Add(1)
 	l.place(c)
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
-	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0
+	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Deflate
 	if c.relay = h.Relay; c.relay != 0 {
 		l.group.held.Came(c.relay)
 	}
