@@ -315,7 +315,7 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 	if done {
 		l.note() // before the deliveries are counted off, see load.Loop.Done
 		b.delivered(l)
-		l.measure(b.at)
+		l.meter.Measure(b.at)
 	}
 	return len(part) * weight, done
 }
@@ -1133,12 +1133,12 @@ func (c *client) handleClosed(e *ending) {
 	c.app.hub.reports.Ended(c, e.word, int(e.code), c.stage >= counted)
 }
 
-// someClients calls yield for clients of a loop whose connections are open, see loop.some. Only
-// the loop calls it.
+// someClients calls yield for clients of a loop whose connections are open, see slots.Table.Some.
+// Only the loop calls it. yield may end clients.
 func someClients(l *loop, from int, yield func(*client) bool) (next int) {
-	return l.some(from, func(c *conn) bool {
+	return l.conns.Some(from, func(c *conn) bool {
 		k, ok := c.handler.(*client)
-		return !ok || yield(k)
+		return !ok || c.state != connOpen || yield(k)
 	})
 }
 

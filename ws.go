@@ -74,9 +74,6 @@ const (
 	// deflateWorthBytes is the length from which messages are compressed. Larger: more traffic.
 	// Smaller: more work that saves little.
 	deflateWorthBytes = 256
-	// supplyTurnBytes bounds the supplied bytes that a loop writes in a turn. Larger: others wait
-	// longer behind lists of members. Smaller: such lists take more turns.
-	supplyTurnBytes = 2 << 20
 
 	// The shares of a turn of a loop bound each kind of work before the next one. New connections
 	// and tasks are always served. Larger shares: the others wait longer. Smaller ones: more turns,
@@ -772,29 +769,15 @@ func (c *conn) supply(place *outqueue.Place, b, more []byte) {
 	c.touch()
 }
 
-// ready says whether the head of the queue can be written now. If the head has no bytes yet, ready
-// asks the supplier for them. If the turn has had its share of supplied bytes, the head waits for
-// the next turn. supplied says that the bytes of the head were supplied.
-func (c *conn) ready() (ready, supplied bool) {
-	place, ok := c.out.Head(&c.loop.outs)
-	switch {
-	case !ok:
-		return false, false
-	case place == nil:
-		return true, false
-	case place.Waits():
-		if !c.blocked {
-			place.Ask()
-		}
-		return false, false
-	case c.loop.supplied >= supplyTurnBytes:
-		if !c.deferred {
-			c.deferred = true
-			c.loop.deferred = append(c.loop.deferred, c)
-		}
-		return false, false
+// ready says whether the head of the queue can be written now. If the turn has had its share of
+// supplied bytes, the head waits for the next turn.
+func (c *conn) ready() bool {
+	now, later := c.out.Ready(&c.loop.outs, c.blocked)
+	if later && !c.deferred {
+		c.deferred = true
+		c.loop.deferred = append(c.loop.deferred, c)
 	}
-	return true, true
+	return now
 }
 
 // touch makes the loop flush c at the end of the turn.
@@ -815,7 +798,7 @@ func (c *conn) write() {
 func (c *conn) tryWrite() error {
 	l := c.loop
 	for {
-		ready, supplied := c.ready()
+		ready := c.ready()
 		if !ready && !c.blocked {
 			return nil
 		}
@@ -824,9 +807,6 @@ func (c *conn) tryWrite() error {
 			b = c.out.Next(l.out)
 		}
 		n, err := c.sock.Write(l.poller, b)
-		if supplied {
-			l.supplied += n
-		}
 		c.out.Written(&l.outs, n)
 		if err == poll.ErrAgain {
 			c.blocked = true
@@ -970,8 +950,7 @@ type loop struct {
 	skipped  int   // events of this turn for connections that are held
 	readSize int   // bytes to read from each connection in this turn
 
-	supplied int     // supplied bytes that this turn has written
-	deferred []*conn // connections that wait for the next turn because of supplied
+	deferred []*conn // connections that wait for the next turn, see ready
 
 	// any goroutine may use these
 	inbox inbox.Inbox[task]
@@ -1043,12 +1022,9 @@ func (l *loop) run() {
 	}
 }
 
-// measure counts the time from begun to the end of the turn in which everything has been written.
-func (l *loop) measure(begun time.Time) { l.meter.Measure(begun) }
-
 // endTurn publishes the figures of the turn that began at start.
 func (l *loop) endTurn(start time.Time) {
-	l.supplied = 0
+	l.outs.EndTurn()
 	for i, c := range l.deferred {
 		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
 			c.touch()
@@ -1165,16 +1141,6 @@ func (l *loop) unplace(c *conn) {
 		l.group.held.Gone(c.relay)
 	}
 	l.conns.Free(c.slot)
-}
-
-// some calls yield for open connections, from a slot on, until yield returns false; -1: to the end.
-func (l *loop) some(from int, yield func(*conn) bool) (next int) {
-	for i := from; i < l.conns.Slots(); i++ { // yield may close connections, but not add any
-		if c := l.conns.At(uint32(i)); c != nil && c.state == connOpen && !yield(c) {
-			return i + 1
-		}
-	}
-	return -1
 }
 
 // find returns the connection of a token, or nil if the connection has gone.
