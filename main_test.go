@@ -237,7 +237,7 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a stream learns of the reset at some later time")
 	}
-	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{},
+	small := (*app)(nil).Event([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{},
 		time.Now())
 	for how, send := range map[string]func(c *conn){
 		"at once": func(c *conn) { c.sendEncoded(&small.encodedText) },
@@ -1228,7 +1228,9 @@ func (w *crowd) publish(a *app, b *broadcast) {
 }
 
 // pingEvent is a small event.
-func pingEvent() *broadcast { return newBroadcast(messagePing, protocol.SocketID{}, time.Now()) }
+func pingEvent() *broadcast {
+	return (*app)(nil).Event(messagePing, protocol.SocketID{}, time.Now())
+}
 
 // connect gives every client a socket, wrapped if wrap says how, and returns the other ends.
 // They are closed after the test.
@@ -1322,7 +1324,7 @@ func BenchmarkBroadcast(b *testing.B) {
 	message := protocol.AppendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
 	b.ReportAllocs()
 	for b.Loop() {
-		w.publish(w.app, newBroadcast(message, protocol.SocketID{}, time.Time{}))
+		w.publish(w.app, (*app)(nil).Event(message, protocol.SocketID{}, time.Time{}))
 		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
@@ -1416,7 +1418,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 			before[i] += n
 		}
 	}
-	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
+	b := (*app)(nil).Event(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
 	w.publish(w.app, b)
 	w.work()
 	for i, c := range w.clients {

@@ -134,9 +134,12 @@ func (h *hub) newApp(id string) *app {
 var _ topics.App = (*app)(nil)
 
 // What this node knows of the app, see topics.App.
-func (a *app) ID() string            { return a.id }
-func (a *app) Open() int64           { return a.connections.Load() }
-func (a *app) Terminate(user string) { a.hub.endUser(a, user) }
+func (a *app) ID() string  { return a.id }
+func (a *app) Open() int64 { return a.connections.Load() }
+
+func (a *app) Terminate(user string) {
+	a.hub.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
+}
 
 func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
 	return a.hub.channels.Stats(a.channels, name, now)
@@ -176,11 +179,10 @@ func makePusherEndings() (all []*ending) {
 	return all
 }
 
-var messagePing, messagePong = heartbeat("pusher:ping"), heartbeat("pusher:pong")
-
-func heartbeat(name string) []byte {
-	return protocol.AppendEvent(nil, name, []byte(`"{}"`), "", "")
-}
+var (
+	messagePing = protocol.AppendEvent(nil, "pusher:ping", []byte(`"{}"`), "", "")
+	messagePong = protocol.AppendEvent(nil, "pusher:pong", []byte(`"{}"`), "", "")
+)
 
 // --- Registry ---
 //
@@ -224,12 +226,7 @@ type broadcast struct {
 	left atomic.Int32 // loops that still have deliveries to make
 }
 
-func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broadcast {
-	framed := endFrame(append(beginFrame(len(message)), message...))
-	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
-}
-
-// newEventBroadcast makes the message too, see protocol.AppendEvent.
+// newEventBroadcast makes an event and its message, see protocol.AppendEvent.
 func newEventBroadcast(a *app, name, data []byte, channel, user string, except protocol.SocketID,
 	now time.Time) *broadcast {
 	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
@@ -460,14 +457,12 @@ func (h *hub) Gathered(c *client, online, offline []string) {
 func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	part, looked, done := v.Next(max(share, maxTogether))
 	var to [maxTogether]*conn
-	for rest := part; len(rest) > 0; {
-		n := min(len(rest), len(to))
-		for i, c := range rest[:n] {
+	for together := range slices.Chunk(part, len(to)) {
+		for i, c := range together {
 			c.noteSent(v.payload())
 			to[i] = &c.conn
 		}
-		l.sendEach(to[:n], v.encodedText, alone)
-		rest = rest[n:]
+		l.sendEach(to[:len(together)], v.encodedText, alone)
 	}
 	if done {
 		v.app.undelivered.Add(-v.cost)
@@ -512,12 +507,7 @@ var (
 )
 
 // Known is part of engine.Host.
-func (h *hub) Known(id string) engine.App[*client, *broadcast] {
-	if a, ok := h.known(id); ok {
-		return a
-	}
-	return nil
-}
+func (h *hub) Known(id string) (engine.App[*client, *broadcast], bool) { return h.known(id) }
 
 func (h *hub) Overloaded() bool { return h.loops.load.Overloaded() || h.loops.load.Crowded() }
 
@@ -528,9 +518,8 @@ func (a *app) Counts() bool                     { return a.settings.Load().Subsc
 func (a *app) Counted(name protocol.Name, size int) { a.hooks.Counted(name, size) }
 
 func (a *app) Event(message []byte, except protocol.SocketID, at time.Time) *broadcast {
-	b := newBroadcast(message, except, at)
-	b.app = a
-	return b
+	framed := endFrame(append(beginFrame(len(message)), message...))
+	return &broadcast{encodedText: encodedText{plain: framed}, app: a, except: except, at: at}
 }
 
 func (b *broadcast) Except() protocol.SocketID { return b.except }
@@ -721,23 +710,19 @@ func (c *client) enterAddress() bool {
 		return true
 	}
 	a, _ := addresses.Of(c.Address())
-	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
-	c.app.hub.reports.TurnedAway(protocol.ErrAddressLimit.Word, about,
-		fmt.Sprintf("the address has %d connections; "+
-			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	c.app.hub.reports.Crowd(c.app.id, a.String(), limit)
 	return false
 }
 
 // Admit sends connection_established, or that the app has too many connections. It is part of
 // engine.Client.
 func (c *client) Admit(ok bool) {
+	set := c.app.settings.Load()
 	if !ok {
-		c.app.hub.reports.OverQuota(c,
-			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
+		c.app.hub.reports.OverQuota(c, set.MaxConnections)
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
-	set := c.app.settings.Load()
 	c.stage, c.authorized = admitted, c.authorized || set.AuthorizationTimeout == 0
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
@@ -1147,12 +1132,6 @@ func (h *hub) each(visit func(*client), done func()) {
 	}
 }
 
-// endUser ends the connections of a user here: those that are signed in as the user, and those that
-// are on a presence channel as the user.
-func (h *hub) endUser(a *app, user string) {
-	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
-}
-
 // --- Handing over ---
 //
 // What this file knows of a connection and of an app, as plain data; see internal/handover and the
@@ -1361,12 +1340,7 @@ func newHub(apps []*config.App, ls *loops, p program) *hub {
 	for _, e := range endings { // metrics begin at zero
 		h.reports.Closed.Of(e.word)
 	}
-	for _, e := range protocol.Errors() {
-		h.reports.Refusals.Of(e.Word)
-	}
-	for _, word := range httpapi.Words() {
-		h.reports.Refusals.Of(word)
-	}
+	h.reports.Expect(httpapi.Words())
 	h.replica = engine.NewReplica(h.channels, h, h.posts, engine.FewSubscribers, engine.CountPause,
 		time.Now)
 	others := p.Peers(h.replica)
