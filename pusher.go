@@ -15,7 +15,7 @@ package main
 //	Client              one connection, in nine sections: its subscriptions, what is sent to it,
 //	                    letting it in, messages, subscribing, signing in, client events, the end
 //	Handing over        apps and clients as plain data, for another process and from one
-//	Hub                 all apps and their settings; whether a WebSocket may open
+//	Hub                 all apps, their settings and channels; whether a WebSocket may open
 //	Short of memory     which connections are closed, and which apps are held
 //	HTTP API            what its routes do: httpapi.Backend
 //	Operators           what operators see of clients and channels
