@@ -1,0 +1,322 @@
+package resume
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reverb/internal/protocol"
+)
+
+type event struct {
+	name   int
+	size   int
+	except protocol.SocketID
+	at     string
+}
+
+func (e *event) Size() int                 { return e.size }
+func (e *event) Except() protocol.SocketID { return e.except }
+func (e *event) Stamp(at Offset)           { e.at = string(at[:]) }
+
+var start = time.Unix(1_800_000_000, 0)
+
+func newTestApp(r *Rings[*event], id string) *App[*event] {
+	a := NewApp[*event]()
+	r.Configure(a, id, "secret of "+id, time.Minute, start)
+	return a
+}
+
+func (r *Rings[E]) reason(f func()) (why Reason) {
+	var before [reasons]uint64
+	for i := range before {
+		before[i] = r.Not[i].Load()
+	}
+	f()
+	for i := range before {
+		if r.Not[i].Load() > before[i] {
+			return Reason(i)
+		}
+	}
+	return Recovered
+}
+
+// whole checks that the lists, counts and bytes of the rings fit together.
+func whole(t *testing.T, r *Rings[*event], apps ...*App[*event]) {
+	t.Helper()
+	all := 0
+	for _, a := range apps {
+		bytes, entries := 0, 0
+		for name, g := range a.rings {
+			bytes += ringBytes + 2*len(name)
+			n := 0
+			for e := g.first; e != nil; e = e.next {
+				if n++; e.number != g.last-uint64(g.count-n) || e.next == nil && g.end != e {
+					t.Fatalf("%s: event %d is no %d of %d up to %d", name, e.number, n, g.count,
+						g.last)
+				}
+				bytes += entryBytes + e.event.size
+			}
+			if entries += n + 1; n != g.count || n > r.limits.Events {
+				t.Fatalf("%s: %d events, counted %d", name, n, g.count)
+			}
+		}
+		last := int64(0)
+		for e := a.oldest; e != nil; e = e.newer {
+			if entries--; e.at < last || e.gone {
+				t.Fatal("the order of an app is wrong")
+			}
+			last = e.at
+		}
+		if entries != 0 || bytes != a.bytes {
+			t.Fatalf("%d entries too many, %d bytes, counted %d", entries, bytes, a.bytes)
+		}
+		all += bytes
+	}
+	if all != r.bytes || r.bytes+r.pinned > r.limits.Bytes && r.bytes > 0 || r.pinned < 0 {
+		t.Fatalf("%d bytes, counted %d, pinned %d of %d", all, r.bytes, r.pinned, r.limits.Bytes)
+	}
+}
+
+// A client gets exactly what it has missed, in order, or is told that it cannot, whatever happens
+// meanwhile; and when there is room and time it gets it.
+func TestExactly(t *testing.T) {
+	for seed := range uint64(60) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		roomy := seed%2 == 0
+		limits := Limits{Events: 10, Bytes: 20_000}
+		if roomy {
+			limits = Limits{Events: 1 << 20, Bytes: 1 << 30}
+		}
+		r := New[*event](limits)
+		apps := []*App[*event]{newTestApp(r, "a"), newTestApp(r, "b")}
+		type channel struct {
+			app  *App[*event]
+			name string
+			all  []*event
+		}
+		var channels []*channel
+		for i := range 6 {
+			channels = append(channels, &channel{app: apps[i%2], name: fmt.Sprint("c", i)})
+		}
+		type client struct {
+			of            *channel
+			epoch, offset string
+			has           int // of all
+			id            protocol.SocketID
+		}
+		var clients []*client
+		var replays []*Replay[*event]
+		now, recovered := start, 0
+		for range 2000 {
+			if !roomy || random.IntN(1000) == 0 {
+				now = now.Add(time.Duration(random.IntN(500)) * time.Millisecond)
+			}
+			ch := channels[random.IntN(len(channels))]
+			switch k := random.IntN(10); {
+			case k < 5:
+				e := &event{name: len(ch.all), size: random.IntN(300)}
+				if len(clients) > 0 && random.IntN(3) == 0 {
+					e.except = clients[random.IntN(len(clients))].id
+				}
+				r.Append(ch.app, ch.name, e, now)
+				ch.all = append(ch.all, e)
+			case k == 5:
+				ask := &Ask{Mark: r.Mark(ch.app, ch.name, now)}
+				var answer Answer
+				if r.reason(func() { answer, _ = r.Resume(ch.app, ch.name, ask, now) }) != Started {
+					t.Fatal("a client that begins is not told so")
+				}
+				clients = append(clients, &client{ch, answer.Epoch, answer.Offset, len(ch.all),
+					protocol.NewSocketID()})
+			case k == 6 && len(clients) > 0: // it has got some more
+				c := clients[random.IntN(len(clients))]
+				if n := random.IntN(len(c.of.all) - c.has + 1); n > 0 {
+					if epochOf(r, c.of.app, c.of.name) == c.epoch {
+						c.has, c.offset = c.has+n, c.of.all[c.has+n-1].at
+					}
+				}
+			case k == 7:
+				r.Vacant(ch.app, ch.name, now)
+			case k == 8 && len(replays) > 0: // a slow client goes on, or away
+				i := random.IntN(len(replays))
+				if random.IntN(2) == 0 {
+					replays[i].Close()
+				} else if replays[i].Next(200); !replays[i].Done() {
+					break
+				}
+				replays = slices.Delete(replays, i, i+1)
+			case len(clients) > 0:
+				c := clients[random.IntN(len(clients))]
+				ask := &Ask{Epoch: c.epoch, Offset: c.offset, Sockets: []protocol.SocketID{c.id},
+					Mark: r.Mark(c.of.app, c.of.name, now)}
+				answer, replay := r.Resume(c.of.app, c.of.name, ask, now)
+				if roomy && !answer.Recovered {
+					t.Fatalf("seed %d: not recovered with room and time", seed)
+				}
+				if answer.Recovered {
+					recovered++
+					var want []*event
+					for _, e := range c.of.all[c.has:] {
+						if e.except != c.id {
+							want = append(want, e)
+						}
+					}
+					var got []*event
+					if replay != nil {
+						for _, n := range replay.left {
+							got = append(got, n.event)
+						}
+					}
+					if !slices.Equal(got, want) {
+						t.Fatalf("seed %d: got %d events, want %d", seed, len(got), len(want))
+					}
+				}
+				if replay != nil {
+					replays = append(replays, replay)
+				}
+				c.epoch, c.offset, c.has = answer.Epoch, answer.Offset, len(c.of.all)
+			}
+			whole(t, r, apps...)
+		}
+		for _, v := range replays {
+			v.Close()
+		}
+		if r.pinned != 0 || recovered == 0 {
+			t.Errorf("seed %d: %d bytes stay pinned, %d recovered", seed, r.pinned, recovered)
+		}
+		now = now.Add(time.Hour)
+		for i, ch := range channels {
+			r.Vacant(ch.app, ch.name, now.Add(-time.Minute))
+			if i < 2 {
+				r.Expire(apps[i], now)
+			}
+		}
+		for _, a := range apps {
+			r.Expire(a, now)
+		}
+		if r.Bytes() != 0 || r.heaviest.Len() != 0 {
+			t.Errorf("seed %d: %d bytes stay for ever", seed, r.Bytes())
+		}
+	}
+}
+
+func epochOf(r *Rings[*event], a *App[*event], channel string) string {
+	if g := a.rings[channel]; g != nil {
+		return epochText(g.epoch)
+	}
+	return ""
+}
+
+// Only a position that was given for this app, channel and epoch counts.
+func TestForged(t *testing.T) {
+	r := New[*event](Limits{Events: 3, Bytes: 1 << 20})
+	a, b := newTestApp(r, "a"), newTestApp(r, "b")
+	var all []*event
+	for i := range 5 {
+		all = append(all, &event{name: i})
+		r.Append(a, "x", all[i], start)
+		r.Append(a, "y", &event{}, start)
+		r.Append(b, "x", &event{}, start)
+	}
+	why := func(app *App[*event], channel, epoch, offset string) Reason {
+		ask := &Ask{Epoch: epoch, Offset: offset, Mark: r.Mark(app, channel, start)}
+		return r.reason(func() {
+			if _, v := r.Resume(app, channel, ask, start); v != nil {
+				v.Close()
+			}
+		})
+	}
+	x, y := epochOf(r, a, "x"), epochOf(r, a, "y")
+	at := all[2].at
+	flip := []byte(at)
+	flip[20] ^= 1
+	for name, v := range map[string]struct {
+		app                    *App[*event]
+		channel, epoch, offset string
+		want                   Reason
+	}{
+		"good":            {a, "x", x, at, Recovered},
+		"the last":        {a, "x", x, all[4].at, Recovered},
+		"just there":      {a, "x", x, all[1].at, Recovered},
+		"too old":         {a, "x", x, all[0].at, Expired},
+		"other channel":   {a, "y", y, at, Forged},
+		"other app":       {b, "x", epochOf(r, b, "x"), at, Forged},
+		"other epoch":     {a, "x", y, at, Unknown},
+		"one bit":         {a, "x", x, string(flip), Forged},
+		"short":           {a, "x", x, at[:23], Forged},
+		"empty":           {a, "x", x, "", Forged},
+		"zeros":           {a, "x", x, strings.Repeat("A", OffsetBytes), Forged},
+		"not base64":      {a, "x", x, strings.Repeat("\n", OffsetBytes), Forged},
+		"padded to begin": {a, "x", "", at, Started},
+	} {
+		if got := why(v.app, v.channel, v.epoch, v.offset); got != v.want {
+			t.Errorf("%s: reason %d, want %d", name, got, v.want)
+		}
+	}
+	r.Configure(a, "a", "another secret", time.Minute, start)
+	if got := why(a, "x", x, at); got != Unknown {
+		t.Errorf("a new secret: reason %d", got)
+	}
+}
+
+// What slow clients have still to get is bounded.
+func TestCrowded(t *testing.T) {
+	r := New[*event](Limits{Events: 100, Bytes: 10_000})
+	a := newTestApp(r, "a")
+	refused := 0
+	for range 50 {
+		first := &event{size: 100}
+		r.Append(a, "x", first, start)
+		for range 9 {
+			r.Append(a, "x", &event{size: 500}, start)
+		}
+		ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: r.Mark(a, "x", start)}
+		if r.reason(func() { r.Resume(a, "x", ask, start) }) == Crowded {
+			refused++
+		}
+		whole(t, r, a)
+	}
+	if refused == 0 || r.Bytes() > 10_000 {
+		t.Errorf("%d refused, %d bytes", refused, r.Bytes())
+	}
+}
+
+// An app that fills the rings pushes out its own events.
+func TestFair(t *testing.T) {
+	r := New[*event](Limits{Events: 1000, Bytes: 50_000})
+	a, b := newTestApp(r, "a"), newTestApp(r, "b")
+	for range 10 {
+		r.Append(a, "quiet", &event{size: 100}, start)
+	}
+	for i := range 5000 {
+		r.Append(b, fmt.Sprint("loud", i%50), &event{size: 100}, start)
+	}
+	if g := a.rings["quiet"]; g == nil || g.count != 10 {
+		t.Error("the quiet app has lost events")
+	}
+	whole(t, r, a, b)
+}
+
+func FuzzParseAsk(f *testing.F) {
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"epoch":"a","offset":"b","sockets":["1.2","3.4"]}`))
+	f.Add([]byte(`{"epoch":1}`))
+	f.Add([]byte(`{"sockets":[1]}`))
+	r := New[*event](Limits{Events: 10, Bytes: 1 << 20})
+	a := newTestApp(r, "a")
+	r.Append(a, "x", &event{}, start)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ask := ParseAsk(b)
+		if ask == nil {
+			return
+		}
+		ask.Mark = r.Mark(a, "x", start)
+		if answer, v := r.Resume(a, "x", ask, start); answer.Recovered || v != nil {
+			t.Fatal("something was recovered")
+		}
+	})
+}

@@ -1,0 +1,358 @@
+// Package resume keeps the latest events of channels, so that a client that comes back gets what it
+// has missed, or is told that it cannot.
+//
+// The events of a resumable channel have numbers, and each event tells its position, see Offset. A
+// client that subscribes again tells the position of the last event that it got:
+//
+//	event ─▶ Append ─▶ ring of the channel ─▶ expired, or pushed out
+//	subscription ─▶ Mark ─▶ Resume ─▶ Replay ─▶ the client's queue
+//
+// Mark is called at the moment after which the subscriber hears every event, so the events between
+// the client's position and the mark are what it has missed. A ring has no holes: if an event at
+// its old end is gone, what was before that is not known any more, and Resume says so.
+//
+// A ring belongs to one epoch of its channel, which is random. When a ring is forgotten, the next
+// one of the channel has another epoch, so an old position means nothing there.
+//
+// All rings together hold at most Limits.Bytes. Above that, the app that holds most loses its oldest
+// events. An event that a slow client has still to get is kept for that client, and counts; when
+// such events take half of the bytes, Resume refuses. A ring without subscribers is kept as long as
+// events are.
+//
+// The package starts no goroutine and has no clock: time is a parameter. Any goroutine may call
+// the methods; each holds the lock for some look-ups, and Resume for a few operations for each
+// event that was missed.
+//
+// Files, in reading order:
+//
+//	positions.go  the offsets that clients tell
+//	rings.go      the latest events
+//	replay.go     what a client has missed, on its way
+package resume
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"reverb/internal/lib/heaviest"
+	"reverb/internal/protocol"
+)
+
+const (
+	// entryBytes and ringBytes are what an event and a ring count besides their own bytes: about
+	// what they take.
+	entryBytes = 96
+	ringBytes  = 320
+)
+
+// Limits bound what is kept. They never change.
+type Limits struct {
+	Events int // of a channel
+	Bytes  int // of all
+}
+
+// Event is an event that is kept. It is a pointer.
+type Event interface {
+	Size() int                 // bytes
+	Except() protocol.SocketID // the connection that does not get it
+	Stamp(at Offset)           // tells the event its position, before anybody has it
+}
+
+// App is what is kept of an app. Any goroutine may call the methods.
+type App[E Event] struct {
+	policy atomic.Pointer[policy]
+
+	// guarded by the lock of Rings
+	rings          map[string]*ring[E] // by channel
+	oldest, newest *entry[E]
+	bytes          int
+	place          int // in Rings.heaviest
+}
+
+// policy is what is configured of an app.
+type policy struct {
+	*keys
+	secret string
+	life   time.Duration // how long an event is kept; 0: none is
+}
+
+// NewApp makes an app of which nothing is kept until Configure.
+func NewApp[E Event]() *App[E] {
+	a := &App[E]{rings: map[string]*ring[E]{}}
+	a.policy.Store(&policy{})
+	return a
+}
+
+// On says whether events are kept.
+func (a *App[E]) On() bool { return a.policy.Load().life > 0 }
+
+// Rings has the rings of all apps.
+type Rings[E Event] struct {
+	limits Limits
+
+	mu       sync.Mutex
+	heaviest heaviest.Heap[*App[E]]
+	bytes    int
+	pinned   int // bytes of events that are in no ring any more, but in a Replay
+
+	Figures
+}
+
+// Figures count what has happened. Any goroutine may read them.
+type Figures struct {
+	Recovered atomic.Uint64          // resumed with all that was missed
+	Replayed  atomic.Uint64          // events that were given for that
+	Not       [reasons]atomic.Uint64 // not recovered, by Reason
+}
+
+// Reason says why nothing could be recovered.
+type Reason uint8
+
+const (
+	Recovered Reason = iota
+	Started          // the client had no position: it begins
+	Unknown          // no such epoch: the ring was forgotten, or is another node's
+	Expired          // the events are gone
+	Forged           // nobody gave such an offset
+	Crowded          // slow clients have too much to get
+	reasons
+)
+
+// ring has the latest events of a channel.
+type ring[E Event] struct {
+	app         *App[E]
+	channel     string
+	epoch, mark uint64
+	last        uint64 // number of the last event
+	first, end  *entry[E]
+	count       int
+	own         entry[E] // the ring's place in the order of the app: when it was last in use
+	occupied    bool     // somebody who resumes has subscribed, and the channel has been occupied since
+}
+
+// entry is an event of a ring, or, with number 0, the ring itself. The app has them in the order of
+// their times.
+type entry[E Event] struct {
+	ring         *ring[E]
+	older, newer *entry[E]
+	next         *entry[E] // in the ring
+	number       uint64
+	at           int64 // nanoseconds of Unix time
+	pins         int32 // of replays
+	gone         bool  // it is in no ring any more
+	event        E
+}
+
+// New makes Rings without events.
+func New[E Event](limits Limits) *Rings[E] {
+	r := &Rings[E]{limits: limits}
+	r.heaviest.Weight = func(a *App[E]) int { return a.bytes }
+	r.heaviest.Place = func(a *App[E]) *int { return &a.place }
+	return r
+}
+
+// Configure says how long events of an app are kept; 0: none is. Offsets that were made with
+// another secret are void from now on.
+func (r *Rings[E]) Configure(a *App[E], id, secret string, life time.Duration, now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	before := a.policy.Load()
+	p := &policy{before.keys, secret, life}
+	if before.keys == nil || before.secret != secret {
+		p.keys = newKeys(id, secret)
+		r.expireLocked(a, &policy{}, now)
+	}
+	r.expireLocked(a, p, now)
+	a.policy.Store(p)
+}
+
+// Mark is a moment of a channel. The zero Mark is none.
+type Mark struct{ epoch, number uint64 }
+
+// Append gives an event the next number of its channel, keeps it, and stamps it. The caller keeps
+// the events of a channel in order.
+func (r *Rings[E]) Append(a *App[E], channel string, e E, now time.Time) {
+	if !a.On() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := a.policy.Load()
+	r.expireLocked(a, p, now)
+	if p.life == 0 {
+		return
+	}
+	g := r.ringLocked(a, p, channel, now)
+	g.last++
+	e.Stamp(p.offset(g.mark, g.last))
+	n := &entry[E]{ring: g, number: g.last, event: e}
+	if g.count++; g.end == nil {
+		g.first = n
+	} else {
+		g.end.next = n
+	}
+	g.end = n
+	r.pushLocked(n, now)
+	r.countLocked(a, entryBytes+e.Size())
+	if g.count > r.limits.Events {
+		r.dropLocked(g.first)
+	}
+	r.shrinkLocked()
+}
+
+// Mark tells the moment of a channel after the last event that was appended. With it begins the
+// time of a subscriber that resumes: the ring is kept until Vacant.
+func (r *Rings[E]) Mark(a *App[E], channel string, now time.Time) Mark {
+	if !a.On() {
+		return Mark{}
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	p := a.policy.Load()
+	r.expireLocked(a, p, now)
+	if p.life == 0 {
+		return Mark{}
+	}
+	g := r.ringLocked(a, p, channel, now)
+	g.occupied = true
+	r.shrinkLocked()
+	return Mark{g.epoch, g.last}
+}
+
+// Vacant says that a channel has no subscribers any more.
+func (r *Rings[E]) Vacant(a *App[E], channel string, now time.Time) {
+	if !a.On() {
+		return
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if g := a.rings[channel]; g != nil {
+		g.occupied = false
+		r.touchLocked(g, now)
+	}
+}
+
+// Expire drops what has become too old of an app.
+func (r *Rings[E]) Expire(a *App[E], now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.expireLocked(a, a.policy.Load(), now)
+}
+
+// Bytes is what is kept.
+func (r *Rings[E]) Bytes() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.bytes + r.pinned
+}
+
+// ringLocked returns the ring of a channel, which it makes where there is none.
+func (r *Rings[E]) ringLocked(a *App[E], p *policy, channel string, now time.Time) *ring[E] {
+	g := a.rings[channel]
+	if g == nil {
+		var b [8]byte
+		rand.Read(b[:]) // never fails
+		g = &ring[E]{app: a, channel: channel, epoch: binary.BigEndian.Uint64(b[:])}
+		g.mark, g.own.ring = p.mark(channel, g.epoch), g
+		a.rings[channel] = g
+		if len(a.rings) == 1 {
+			r.heaviest.Add(a)
+		}
+		r.pushLocked(&g.own, now)
+		r.countLocked(a, ringBytes+2*len(channel))
+	} else {
+		r.touchLocked(g, now)
+	}
+	return g
+}
+
+// pushLocked puts an entry at the end of its app's order.
+func (r *Rings[E]) pushLocked(n *entry[E], now time.Time) {
+	a := n.ring.app
+	n.at, n.older, n.newer = now.UnixNano(), a.newest, nil
+	if a.newest == nil {
+		a.oldest = n
+	} else {
+		a.newest.newer = n
+	}
+	a.newest = n
+}
+
+// unlinkLocked takes an entry out of its app's order.
+func (r *Rings[E]) unlinkLocked(n *entry[E]) {
+	a := n.ring.app
+	if n.older == nil {
+		a.oldest = n.newer
+	} else {
+		n.older.newer = n.newer
+	}
+	if n.newer == nil {
+		a.newest = n.older
+	} else {
+		n.newer.older = n.older
+	}
+	n.older, n.newer = nil, nil
+}
+
+func (r *Rings[E]) touchLocked(g *ring[E], now time.Time) {
+	r.unlinkLocked(&g.own)
+	r.pushLocked(&g.own, now)
+}
+
+// countLocked counts more bytes of an app.
+func (r *Rings[E]) countLocked(a *App[E], n int) {
+	a.bytes += n
+	r.bytes += n
+	if len(a.rings) > 0 {
+		r.heaviest.Moved(a)
+	}
+}
+
+// dropLocked forgets an entry. An event is the first of its ring: the order of the app keeps those
+// of a ring in order. A ring goes with all its events, which are older than its last use or gone.
+func (r *Rings[E]) dropLocked(n *entry[E]) {
+	g := n.ring
+	a := g.app
+	if n != &g.own {
+		if g.first, g.count = n.next, g.count-1; g.first == nil {
+			g.end = nil
+		}
+		r.unlinkLocked(n)
+		r.countLocked(a, -entryBytes-n.event.Size())
+		n.next, n.gone = nil, true
+		if n.pins > 0 {
+			r.pinned += entryBytes + n.event.Size()
+		}
+		return
+	}
+	for g.first != nil {
+		r.dropLocked(g.first)
+	}
+	r.unlinkLocked(n)
+	r.countLocked(a, -ringBytes-2*len(g.channel))
+	if delete(a.rings, g.channel); len(a.rings) == 0 {
+		r.heaviest.Remove(a)
+	}
+}
+
+// expireLocked drops what is older than the life of an app's events. The rings that are in use stay.
+func (r *Rings[E]) expireLocked(a *App[E], p *policy, now time.Time) {
+	end := now.Add(-p.life).UnixNano()
+	for n := a.oldest; n != nil && (n.at <= end || p.life == 0); n = a.oldest {
+		if g := n.ring; n == &g.own && g.occupied && p.life > 0 {
+			r.touchLocked(g, now)
+		} else {
+			r.dropLocked(n)
+		}
+	}
+}
+
+// shrinkLocked drops the oldest of the heaviest app while there is too much.
+func (r *Rings[E]) shrinkLocked() {
+	for r.bytes+r.pinned > r.limits.Bytes && r.heaviest.Len() > 0 {
+		r.dropLocked(r.heaviest.First().oldest)
+	}
+}
