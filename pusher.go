@@ -268,6 +268,9 @@ func newEventBroadcast(a *app, name, data []byte, channel, user string, except p
 // Payload is part of channels.Event.
 func (b *broadcast) Payload() []byte { return b.payload() }
 
+// Keep is part of channels.Event.
+func (b *broadcast) Keep(channel string, now time.Time) {}
+
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
 
@@ -399,7 +402,7 @@ func (v listed) Last() *memberlists.Last { return &v.of.Last }
 func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
-	now := v.app.hub.registry.channels.Look(v.of, encode, time.Now())
+	now := v.app.hub.registry.channels.Look(v.of, encode, nil, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
 		At: moment{since: now.Since}}
 	if now.Last != nil {
@@ -570,7 +573,7 @@ func (c *client) Open() bool                 { return c.state == connOpen }
 func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) == s }
 func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
-func (c *client) Joined(s *subscription, last *broadcast) {
+func (c *client) Joined(s *subscription, last *broadcast, ask channels.Ask) {
 	if s.Kind().User {
 		c.extra.identity.Entered(c, s)
 		return
@@ -581,7 +584,7 @@ func (c *client) Joined(s *subscription, last *broadcast) {
 	c.sendJoined(s, last)
 }
 
-func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last) }
+func (c *client) Rejoined(s *subscription, last *broadcast, ask channels.Ask) { c.sendJoined(s, last) }
 
 // --- Client ---
 
@@ -928,7 +931,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	switch {
 	case s != nil:
 		later := false
-		if last, later = registry.engine.Rejoin(c.app, c, s, m); later {
+		if last, later = registry.engine.Rejoin(c.app, c, s, m, nil); later {
 			return
 		}
 	case c.waits().Has(d.Channel) && !kind.Presence:

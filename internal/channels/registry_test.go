@@ -39,6 +39,8 @@ type event struct {
 	places [loops]int32
 }
 
+func (e *event) Keep(string, time.Time) {}
+
 func (e *event) Payload() []byte { return []byte(strconv.Itoa(e.number)) }
 func (e *event) Size() int       { return e.size }
 
@@ -346,7 +348,7 @@ func (w *world) rejoin(s *sub) {
 			p.info = string(m.Info)
 		}
 	}
-	w.wantLast(s.at, w.r.Rejoin(s.s, m, !w.clustered, w.now))
+	w.wantLast(s.at, w.r.Rejoin(s.s, m, !w.clustered, nil, w.now))
 	if s.s.Member() != m {
 		w.fatalf("%+v is not the member", s.s.Member())
 	}
@@ -411,7 +413,7 @@ func (w *world) list(s *sub) {
 	if s.s == nil || s.user == "" {
 		return
 	}
-	look := w.r.Look(s.s.Members(), true, w.now)
+	look := w.r.Look(s.s.Members(), true, nil, w.now)
 	w.wantPeople(s.at, look.Members)
 	if last := w.last[s.at]; kindOf(s.at).Cache &&
 		w.now.Before(last.until) != (look.Last != nil && look.Last.number == last.number) {

@@ -45,7 +45,7 @@ func (e *clustered[C, E]) complete(a App[C, E], v *grant[C, E]) {
 		return
 	}
 	v.Conn.Pending().remove(v.Name.String())
-	v.Conn.Joined(s, v.Last)
+	v.Conn.Joined(s, v.Last, v.Ask)
 }
 
 // Restore asks for the place as Join does, since the cluster knows it already. It knows the members
@@ -66,14 +66,14 @@ func (e *clustered[C, E]) Restore(a App[C, E],
 
 // Rejoin is answered on a cache channel when this node has caught up with the cluster.
 func (e *clustered[C, E]) Rejoin(a App[C, E], c C, s *channels.Subscription[C],
-	m *protocol.Member) (last E, later bool) {
+	m *protocol.Member, ask channels.Ask) (last E, later bool) {
 	if !s.Kind().Cache {
-		return e.channels.Rejoin(s, m, false, e.now()), false
+		return e.channels.Rejoin(s, m, false, ask, e.now()), false
 	}
 	e.peers.CatchUp(topics.Name(a.ID(), s.Name()), func() {
 		c.Post(func() {
 			if c.Open() && c.Holds(s) {
-				c.Rejoined(s, e.channels.Rejoin(s, m, false, e.now()))
+				c.Rejoined(s, e.channels.Rejoin(s, m, false, ask, e.now()), ask)
 			}
 		})
 	})

@@ -42,7 +42,8 @@ type Engine[C, E any] interface {
 	// run.
 	Restore(a App[C, E], p channels.Place[C, E]) *channels.Subscription[C]
 	// Rejoin takes the new data of a member that subscribes again. later: Client.Rejoined follows.
-	Rejoin(a App[C, E], c C, s *channels.Subscription[C], m *protocol.Member) (last E, later bool)
+	Rejoin(a App[C, E], c C, s *channels.Subscription[C], m *protocol.Member,
+		ask channels.Ask) (last E, later bool)
 	// Leave gives up the place of a subscription. vanished says that the connection has ended.
 	Leave(a App[C, E], s *channels.Subscription[C], vanished bool)
 
@@ -114,10 +115,10 @@ type Client[C, E any] interface {
 	Holds(s *channels.Subscription[C]) bool
 	Pending() *Pending[C, E]
 	// Joined gives the client a subscription that the cluster has granted. last is as in
-	// Engine.Join.
-	Joined(s *channels.Subscription[C], last E)
+	// Engine.Join, ask that of the place.
+	Joined(s *channels.Subscription[C], last E, ask channels.Ask)
 	// Rejoined answers a subscription that the client has already.
-	Rejoined(s *channels.Subscription[C], last E)
+	Rejoined(s *channels.Subscription[C], last E, ask channels.Ask)
 	// Admit says whether the client may stay.
 	Admit(ok bool)
 }
