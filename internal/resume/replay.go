@@ -23,6 +23,22 @@ type Ask struct {
 	bad     bool
 }
 
+// Wish is the ask of one subscriber to a channel. It is a channels.Ask.
+type Wish[E Event] struct {
+	Ask
+	Rings   *Rings[E]
+	App     *App[E]
+	Channel string
+}
+
+// Moment notes the moment of the subscriber's place.
+func (w *Wish[E]) Moment(now time.Time) { w.Mark = w.Rings.Mark(w.App, w.Channel, now) }
+
+// Resume is Rings.Resume.
+func (w *Wish[E]) Resume(now time.Time) (Answer, *Replay[E]) {
+	return w.Rings.Resume(w.App, w.Channel, &w.Ask, now)
+}
+
 // ParseAsk reads the value of resume in the data of pusher:subscribe; nil: the client does not
 // resume. What makes no sense is answered as a forged position is.
 func ParseAsk(value []byte) *Ask {
@@ -158,6 +174,14 @@ func (v *Replay[E]) Next(size int) (all []E) {
 	}
 	v.release(n)
 	return all
+}
+
+// size is how many bytes are left.
+func (v *Replay[E]) size() (n int) {
+	for _, e := range v.left {
+		n += e.event.Size()
+	}
+	return n
 }
 
 // Done says that no event is left.

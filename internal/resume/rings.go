@@ -27,7 +27,8 @@
 //
 //	positions.go  the offsets that clients tell
 //	rings.go      the latest events
-//	replay.go     what a client has missed, on its way
+//	replay.go     what a client asks, and what it has missed
+//	flow.go       what it has missed, on its way
 package resume
 
 import (
