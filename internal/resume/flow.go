@@ -44,7 +44,6 @@ func Flow[E Event](to Conn[E], replay *Replay[E], behind *outqueue.Place) {
 			for _, e := range replay.Next(size) {
 				to.Push(to.Frame(e))
 			}
-			replay.Close() // an event without bytes may be left
 			return
 		}
 	}

@@ -165,14 +165,15 @@ func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *Ask, m
 	return Recovered, from
 }
 
-// Next takes the next events, of about size bytes together, at least one.
+// Next takes the next events, of at most size bytes together, but at least one.
 func (v *Replay[E]) Next(size int) (all []E) {
-	n := 0
-	for ; n < len(v.left) && (n == 0 || size > 0); n++ {
-		all = append(all, v.left[n].event)
-		size -= v.left[n].event.Size()
+	for i, e := range v.left {
+		if size -= e.event.Size(); size < 0 && i > 0 {
+			break
+		}
+		all = append(all, e.event)
 	}
-	v.release(n)
+	v.release(len(all))
 	return all
 }
 
