@@ -425,9 +425,9 @@ func (r *Registry[C, E]) Listed(s *Subscription[C], since uint64) {
 }
 
 // Rejoin is for a member that subscribes again. renew says that the new user_info replaces the old
-// one, if the user has no other connection. ask is as in Place. The loop of the connection calls
-// it. The result is that of Place.Last after Join.
-func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bool, ask Ask,
+// one, if the user has no other connection. The loop of the connection calls it. The result is that
+// of Place.Last after Join.
+func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bool,
 	now time.Time) (last E) {
 	ch := s.ch
 	sh := r.lockOf(ch)
@@ -438,9 +438,6 @@ func (r *Registry[C, E]) Rejoin(s *Subscription[C], m *protocol.Member, renew bo
 		ch.members.renew(m)
 	case ch.members == nil && ch.kind.Cache:
 		last = r.lastEvent(ch.app, ch.name, now)
-	}
-	if ask != nil && ch.members == nil {
-		ask.Moment(now)
 	}
 	return last
 }

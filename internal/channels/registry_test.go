@@ -348,7 +348,7 @@ func (w *world) rejoin(s *sub) {
 			p.info = string(m.Info)
 		}
 	}
-	w.wantLast(s.at, w.r.Rejoin(s.s, m, !w.clustered, nil, w.now))
+	w.wantLast(s.at, w.r.Rejoin(s.s, m, !w.clustered, w.now))
 	if s.s.Member() != m {
 		w.fatalf("%+v is not the member", s.s.Member())
 	}

@@ -329,7 +329,7 @@ func (v *simSeat) Joined(s *channels.Subscription[*simSeat], last *simCast, _ ch
 }
 
 // Rejoined is the answer to rejoin.
-func (v *simSeat) Rejoined(s *channels.Subscription[*simSeat], last *simCast, _ channels.Ask) {
+func (v *simSeat) Rejoined(s *channels.Subscription[*simSeat], last *simCast) {
 	if v.front.s.w.state("seat: joins again"); !s.Kind().Presence {
 		v.checkLast(last, v.front.s.cached[v.topic])
 	}
@@ -338,12 +338,12 @@ func (v *simSeat) Rejoined(s *channels.Subscription[*simSeat], last *simCast, _ 
 // rejoin subscribes again: the answer has the last event of a cache channel.
 func (v *simSeat) rejoin() {
 	a, name := v.front.channel(v.topic)
-	last, later := v.front.engine.Rejoin(a, v, v.sub, v.member, nil)
+	last, later := v.front.engine.Rejoin(a, v, v.sub, v.member)
 	if later != name.Kind().Cache {
 		v.front.s.fail("a member that joins %s again is answered later: %v", v.topic, later)
 	}
 	if !later {
-		v.Rejoined(v.sub, last, nil)
+		v.Rejoined(v.sub, last)
 	}
 }
 

@@ -36,8 +36,8 @@ func (e alone[C, E]) Restore(a App[C, E], p channels.Place[C, E]) *channels.Subs
 
 // Rejoin takes the new user_info. A user with other connections keeps that of the first.
 func (e alone[C, E]) Rejoin(_ App[C, E], _ C, s *channels.Subscription[C],
-	m *protocol.Member, ask channels.Ask) (last E, later bool) {
-	return e.channels.Rejoin(s, m, true, ask, e.now()), false
+	m *protocol.Member) (last E, later bool) {
+	return e.channels.Rejoin(s, m, true, e.now()), false
 }
 
 func (e alone[C, E]) Leave(a App[C, E], s *channels.Subscription[C], vanished bool) {

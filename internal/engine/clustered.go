@@ -66,14 +66,14 @@ func (e *clustered[C, E]) Restore(a App[C, E],
 
 // Rejoin is answered on a cache channel when this node has caught up with the cluster.
 func (e *clustered[C, E]) Rejoin(a App[C, E], c C, s *channels.Subscription[C],
-	m *protocol.Member, ask channels.Ask) (last E, later bool) {
+	m *protocol.Member) (last E, later bool) {
 	if !s.Kind().Cache {
-		return e.channels.Rejoin(s, m, false, ask, e.now()), false
+		return e.channels.Rejoin(s, m, false, e.now()), false
 	}
 	e.peers.CatchUp(topics.Name(a.ID(), s.Name()), func() {
 		c.Post(func() {
 			if c.Open() && c.Holds(s) {
-				c.Rejoined(s, e.channels.Rejoin(s, m, false, ask, e.now()), ask)
+				c.Rejoined(s, e.channels.Rejoin(s, m, false, e.now()))
 			}
 		})
 	})

@@ -42,8 +42,7 @@ type Engine[C, E any] interface {
 	// run.
 	Restore(a App[C, E], p channels.Place[C, E]) *channels.Subscription[C]
 	// Rejoin takes the new data of a member that subscribes again. later: Client.Rejoined follows.
-	Rejoin(a App[C, E], c C, s *channels.Subscription[C], m *protocol.Member,
-		ask channels.Ask) (last E, later bool)
+	Rejoin(a App[C, E], c C, s *channels.Subscription[C], m *protocol.Member) (last E, later bool)
 	// Leave gives up the place of a subscription. vanished says that the connection has ended.
 	Leave(a App[C, E], s *channels.Subscription[C], vanished bool)
 
@@ -118,7 +117,7 @@ type Client[C, E any] interface {
 	// Engine.Join, ask that of the place.
 	Joined(s *channels.Subscription[C], last E, ask channels.Ask)
 	// Rejoined answers a subscription that the client has already.
-	Rejoined(s *channels.Subscription[C], last E, ask channels.Ask)
+	Rejoined(s *channels.Subscription[C], last E)
 	// Admit says whether the client may stay.
 	Admit(ok bool)
 }

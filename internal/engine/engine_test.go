@@ -162,7 +162,7 @@ func (c *guest) Admit(ok bool) { c.say("%s may stay: %v", c.name, ok) }
 func (c *guest) Joined(s *channels.Subscription[*guest], last *note, _ channels.Ask) {
 	c.joined("joined", s, last)
 }
-func (c *guest) Rejoined(s *channels.Subscription[*guest], last *note, _ channels.Ask) {
+func (c *guest) Rejoined(s *channels.Subscription[*guest], last *note) {
 	c.joined("joined again", s, last)
 }
 
@@ -198,8 +198,8 @@ func (c *guest) join(channel, user string) {
 		m = protocol.NewMember(user, "")
 	}
 	if s := c.subs[channel]; s != nil {
-		if last, later := c.engine.Rejoin(c.tenant, c, s, m, nil); !later {
-			c.Rejoined(s, last, nil)
+		if last, later := c.engine.Rejoin(c.tenant, c, s, m); !later {
+			c.Rejoined(s, last)
 		}
 		return
 	}
