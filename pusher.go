@@ -106,6 +106,7 @@ type app struct {
 	hub         *hub                   // constant
 	channels    *channels.App[*client] // constant
 	hooks       *webhooks.App          // constant
+	resume      *resume.App[*broadcast] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // it publishes nothing while memory is short, see relieve
@@ -127,13 +128,27 @@ type perLoop struct {
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		perLoop: make([]perLoop, len(h.loops.all)), turnstile: turnstile.New()}
-	a.channels = h.registry.channels.NewApp(id, a.hooks)
+	a.resume = resume.NewApp[*broadcast]()
+	a.channels = h.registry.channels.NewApp(id, watch{a.hooks, a})
 	for i := range a.perLoop {
 		a.perLoop[i].flow.held.Full = func() bool {
 			return h.Behind(a) || h.registry.engine.Crowded()
 		}
 	}
 	return a
+}
+
+// watch is told what happens to the channels of an app, for its webhooks and for its rings.
+type watch struct {
+	*webhooks.App
+	of *app
+}
+
+func (w watch) Changed(channel, user string, gone, vanished bool) {
+	w.App.Changed(channel, user, gone, vanished)
+	if gone && user == "" {
+		w.of.hub.rings.Vacant(w.of.resume, channel, time.Now())
+	}
 }
 
 var _ topics.App = (*app)(nil)
@@ -243,6 +258,7 @@ type broadcast struct {
 	app    *app
 	except protocol.SocketID
 	at     time.Time // when the event was published
+	kept   bool      // the message has room for an offset, see Stamp
 
 	// constant after Post
 	to     channels.Audience[*client]
@@ -257,19 +273,47 @@ func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broa
 	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
 }
 
-// newEventBroadcast makes the message too, see protocol.AppendEvent.
+// newEventBroadcast makes the message too, see protocol.AppendEvent. It has room for an offset if
+// kept is set.
 func newEventBroadcast(a *app, name, data []byte, channel, user string, except protocol.SocketID,
-	now time.Time) *broadcast {
-	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
-	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
-	return &broadcast{encodedText: encodedText{plain: framed}, app: a, except: except, at: now}
+	now time.Time, kept bool) *broadcast {
+	size := len(data) + len(name) + len(channel) + len(user) + 64
+	if kept {
+		size += resume.StampBytes
+	}
+	message := protocol.AppendEvent(beginFrame(size), name, data, channel, user)
+	if kept {
+		message = resume.Room(message)
+	}
+	return &broadcast{encodedText: encodedText{plain: endFrame(message)}, app: a, except: except,
+		at: now, kept: kept}
+}
+
+// resumes says whether the events of a channel are kept for clients that come back.
+func (a *app) resumes(channel string) bool {
+	return a.resume.On() && a.hub.resumable.Match(channel)
 }
 
 // Payload is part of channels.Event.
 func (b *broadcast) Payload() []byte { return b.payload() }
 
 // Keep is part of channels.Event.
-func (b *broadcast) Keep(channel string, now time.Time) {}
+func (b *broadcast) Keep(channel string, now time.Time) {
+	if b.kept {
+		b.app.hub.rings.Append(b.app.resume, channel, b, now)
+	}
+}
+
+// Stamp is part of resume.Event.
+func (b *broadcast) Stamp(at resume.Offset) { resume.Stamp(b.plain, at) }
+
+// bare is the message without its offset, which is none for a client that begins after it.
+func (b *broadcast) bare() []byte {
+	if b.kept {
+		return resume.Bare(b.payload())
+	}
+	return b.payload()
+}
 
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
@@ -386,6 +430,8 @@ type moment struct {
 	since  uint64       // the last event that the list shows; the subscriber gets all after it
 	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
 	missed bool         // it is cache_miss
+	last   *broadcast   // the event that behind is; nil: it is none
+	mark   resume.Mark  // of the channel's ring; the zero Mark: it has none
 }
 
 // listed is a channel whose members are listed.
@@ -402,9 +448,14 @@ func (v listed) Last() *memberlists.Last { return &v.of.Last }
 func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
-	now := v.app.hub.registry.channels.Look(v.of, encode, nil, time.Now())
+	w := wish{Rings: v.app.hub.rings, App: v.app.resume, Channel: v.name}
+	var ask channels.Ask
+	if v.app.resumes(v.name) {
+		ask = &w
+	}
+	now := v.app.hub.registry.channels.Look(v.of, encode, ask, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
-		At: moment{since: now.Since}}
+		At: moment{since: now.Since, last: now.Last, mark: w.Mark}}
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
@@ -424,8 +475,9 @@ func (r *registry) openDesks(size int64) {
 
 // joiner is a subscriber that gets a list of members in its send queue.
 type joiner struct {
-	c   *client
-	sub *subscription
+	c         *client
+	sub       *subscription
+	*returner // nil: it does not resume
 }
 
 var _ memberlists.Taker[moment] = joiner{}
@@ -435,7 +487,15 @@ func (j joiner) Channel() memberlists.Channel[moment] {
 }
 
 func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.c.queueSupply(from) }
-func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.c.supply(at, b, more) }
+
+func (j joiner) Supply(at *outqueue.Place, b, more []byte) {
+	j.c.supply(at, b, more)
+	if j.returner != nil && j.replay != nil {
+		resume.Flow(j.c, j.replay, at)
+		j.replay = nil
+	}
+}
+
 func (j joiner) Open() bool                                     { return j.c.Open() }
 func (j joiner) TooSlow()                                       { j.c.close(endSlowList) }
 
@@ -443,6 +503,9 @@ func (j joiner) TooSlow()                                       { j.c.close(endS
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 	f := &encodedText{plain: list.Plain()}
 	j.c.app.hub.registry.channels.Listed(j.sub, at.since)
+	if j.returner != nil && at.mark != (resume.Mark{}) {
+		return j.formResumed(f, at)
+	}
 	if b = f.plain; f.deflates(&j.c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&j.c.conn) })
 	}
@@ -455,6 +518,75 @@ func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 		j.c.app.hooks.Missed(j.sub.Name())
 	}
 	return b, more
+}
+
+// formResumed is Form for a client that resumes. Its list is not compressed: the answer is in it.
+func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
+	j.Mark = at.mark
+	text := encodeText(j.answer(list.payload()))
+	j.c.noteSent(text.payload())
+	switch {
+	case j.recovered:
+	case at.last != nil:
+		bare := encodeText(at.last.bare())
+		j.c.noteSent(bare.payload())
+		more = bare.forConn(&j.c.conn)
+	case at.missed:
+		j.c.noteSent(at.behind.payload())
+		more = at.behind.forConn(&j.c.conn)
+		j.c.app.hooks.Missed(j.sub.Name())
+	}
+	return text.plain, more
+}
+
+// --- Clients that come back ---
+//
+// internal/resume keeps the events of channels, and knows what a client has missed.
+
+type wish = resume.Wish[*broadcast]
+
+// returner is a subscriber that resumes.
+type returner struct {
+	wish
+	recovered bool
+	replay    *resume.Replay[*broadcast] // what it has missed, on its way; nil: nothing
+}
+
+// answer makes the answer to the subscription of message, which is the answer without it. From now
+// on recovered and replay are known.
+func (v *returner) answer(message []byte) []byte {
+	answer, replay := v.Resume(time.Now())
+	v.recovered, v.replay = answer.Recovered, replay
+	return answer.Append(message[: len(message)-1 : len(message)-1])
+}
+
+// returns reads what a client says of itself when it subscribes; nil: it does not resume.
+func (c *client) returns(d *protocol.Subscription) *returner {
+	if d.Resume == nil || !c.app.resumes(d.Channel) {
+		return nil
+	}
+	ask := resume.ParseAsk(d.Resume)
+	if ask == nil {
+		return nil
+	}
+	return &returner{wish: wish{Ask: *ask, Rings: c.app.hub.rings, App: c.app.resume,
+		Channel: d.Channel}}
+}
+
+var _ resume.Conn[*broadcast] = (*client)(nil)
+
+// Frame is part of resume.Conn.
+func (c *client) Frame(b *broadcast) []byte {
+	c.noteSent(b.payload())
+	return b.forConn(&c.conn)
+}
+
+func (c *client) Push(frame []byte)                              { c.queue(frame) }
+func (c *client) Reserve(from outqueue.Supplier) *outqueue.Place { return c.queueSupply(from) }
+func (c *client) Supply(at *outqueue.Place, b []byte)            { c.supply(at, b, nil) }
+
+func (c *client) Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place {
+	return c.out.PlaceBehind(&c.loop.outs, at, from)
 }
 
 // --- Watchlists ---
@@ -574,6 +706,7 @@ func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) =
 func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
 func (c *client) Joined(s *subscription, last *broadcast, ask channels.Ask) {
+	back, _ := ask.(*returner)
 	if s.Kind().User {
 		c.extra.identity.Entered(c, s)
 		return
@@ -581,10 +714,10 @@ func (c *client) Joined(s *subscription, last *broadcast, ask channels.Ask) {
 	c.trimExtra()
 	c.subscriptions.Add(s)
 	c.showChannel("subscribed", s)
-	c.sendJoined(s, last)
+	c.sendJoined(s, last, back)
 }
 
-func (c *client) Rejoined(s *subscription, last *broadcast, ask channels.Ask) { c.sendJoined(s, last) }
+func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last, nil) }
 
 // --- Client ---
 
@@ -928,10 +1061,11 @@ func (c *client) subscribe(d protocol.Subscription) {
 		s = nil
 	}
 	var last *broadcast
+	var back *returner
 	switch {
-	case s != nil:
+	case s != nil: // it resumes nothing: it has got what came since it subscribed
 		later := false
-		if last, later = registry.engine.Rejoin(c.app, c, s, m, nil); later {
+		if last, later = registry.engine.Rejoin(c.app, c, s, m); later {
 			return
 		}
 	case c.waits().Has(d.Channel) && !kind.Presence:
@@ -944,8 +1078,11 @@ func (c *client) subscribe(d protocol.Subscription) {
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
 	default:
-		full := false
-		if s, last, full = registry.engine.Join(c.app, c.place(name, m)); full {
+		full, p := false, c.place(name, m)
+		if back = c.returns(&d); back != nil {
+			p.Ask = back
+		}
+		if s, last, full = registry.engine.Join(c.app, p); full {
 			c.refuseSubscription(d.Channel, protocol.ErrMembers,
 				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
@@ -960,7 +1097,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	if kind.Presence {
 		c.holdBack()
 	}
-	c.sendJoined(s, last)
+	c.sendJoined(s, last, back)
 }
 
 // place is a place on a channel for c.
@@ -983,15 +1120,26 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 }
 
 // sendJoined answers a subscription, on a presence channel with the list of members. last is the
-// last event of another cache channel; nil: none is remembered.
-func (c *client) sendJoined(s *subscription, last *broadcast) {
+// last event of another cache channel; nil: none is remembered. back is nil for a client that does
+// not resume.
+func (c *client) sendJoined(s *subscription, last *broadcast, back *returner) {
 	if s.Kind().Presence {
 		c.noteTraces()
-		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
+		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, back})
 		return
 	}
-	c.sendText(protocol.EncodeSucceeded(s.Name()))
+	succeeded := protocol.EncodeSucceeded(s.Name())
+	if back != nil {
+		succeeded = back.answer(succeeded)
+	}
+	c.sendText(succeeded)
 	switch {
+	case back != nil && back.recovered:
+		if back.replay != nil {
+			resume.Flow(c, back.replay, nil)
+		}
+	case last != nil && back != nil:
+		c.sendText(last.bare())
 	case last != nil:
 		c.noteSent(last.payload())
 		c.sendEncoded(&last.encodedText)
@@ -1100,7 +1248,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	if err != nil {
 		return // nobody can be subscribed
 	}
-	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now())
+	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now(), false)
 	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
 	if c.app.hub.journal.Detailed() {
@@ -1286,10 +1434,15 @@ func (c *client) describe(h *handover.Connection) {
 	}
 	desk := c.app.hub.registry.desks[c.loop.index]
 	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
-	c.conn.describe(h, func(from outqueue.Supplier) int {
-		s, ok := desk.Of(from)
-		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {
-			return ok && v.Channel == s.Name()
+	c.conn.describe(h, func(from outqueue.Supplier) {
+		if s, ok := desk.Of(from); ok {
+			named := func(v handover.Subscription) bool { return v.Channel == s.Name() }
+			h.Pieces = append(h.Pieces,
+				handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)})
+			return
+		}
+		resume.Rest(from, func(b *broadcast) {
+			h.Pieces = append(h.Pieces, handover.Piece{Bytes: b.forConn(&c.conn)})
 		})
 	})
 }
@@ -1349,7 +1502,7 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 	for _, v := range all {
 		if v.Place > 0 {
 			s := held[v.Place-1]
-			c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
+			c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, nil})
 		} else {
 			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 			c.touch()
@@ -1651,7 +1804,8 @@ func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
-	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now)
+	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now,
+		a.resumes(name.String()))
 	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
 	if h.journal.Detailed() {
 		about := journal.About{App: a.id, Channel: name.String()}

@@ -91,3 +91,25 @@ func (k *keys) number(mark uint64, text string) (number uint64, ok bool) {
 	want := k.offset(mark, number)
 	return number, subtle.ConstantTimeCompare(want[:], []byte(text)) == 1
 }
+
+// The offset is the last member of a message: its text has a place there, see Room.
+const (
+	stampBegin = `,"offset":"`
+	stampEnd   = `"}`
+	// StampBytes is how many bytes Room adds.
+	StampBytes = len(stampBegin) + OffsetBytes + len(stampEnd) - 1
+)
+
+// Room makes room for an offset in a message, which is a JSON object.
+func Room(message []byte) []byte {
+	message = append(message[:len(message)-1], stampBegin...)
+	return append(append(message, make([]byte, OffsetBytes)...), stampEnd...)
+}
+
+// Stamp writes an offset into the room at the end of b.
+func Stamp(b []byte, at Offset) { copy(b[len(b)-len(stampEnd)-OffsetBytes:], at[:]) }
+
+// Bare returns a copy of a message that was stamped, without its offset.
+func Bare(message []byte) []byte {
+	return append(append([]byte(nil), message[:len(message)-StampBytes-1]...), '}')
+}

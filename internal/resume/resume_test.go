@@ -320,3 +320,21 @@ func FuzzParseAsk(f *testing.F) {
 		}
 	})
 }
+
+// A message with an offset is the message again without it.
+func TestStamp(t *testing.T) {
+	const message = `{"event":"a","data":"{}"}`
+	b := Room([]byte(message))
+	var at Offset
+	copy(at[:], strings.Repeat("x", OffsetBytes))
+	Stamp(b, at)
+	if want := `{"event":"a","data":"{}","offset":"` + string(at[:]) + `"}`; string(b) != want {
+		t.Errorf("got %s, want %s", b, want)
+	}
+	if len(b) != len(message)+StampBytes {
+		t.Errorf("%d bytes more, not %d", len(b)-len(message), StampBytes)
+	}
+	if got := Bare(b); string(got) != message {
+		t.Errorf("bare: %s", got)
+	}
+}
