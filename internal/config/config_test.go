@@ -76,7 +76,7 @@ func TestConfigSources(t *testing.T) {
 		t.Fatalf("got %q, %q", c.Problems, c.Warnings)
 	}
 	got := fmt.Sprint(c.Listen.Port, c.Listen.Path, c.Public.Host, c.app.ID, c.app.Secret,
-		c.app.MaxConnections, c.app.ClientEvents, c.Log.Debug, c.redis.password == "")
+		c.app.MaxConnections, c.app.ClientEvents, c.Log.Debug, c.redis.Password == "")
 	if want := fmt.Sprint(8083, "/ws", "example.com", "1", "from-file", 0, apps.FromPrivate, true,
 		true); got != want {
 		t.Errorf("got %s, want %s", got, want)
@@ -257,64 +257,6 @@ func TestReadmeTable(t *testing.T) {
 	}
 }
 
-func TestRedisAddress(t *testing.T) {
-	for s, want := range map[string]RedisAddress{
-		"redis://localhost":           {"tcp", "localhost:6379", "", "", 0, false},
-		"rediss://u:p%40ss@h:1/2":     {"tcp", "h:1", "u", "p@ss", 2, true},
-		"tls://:p@[::1]:7/3":          {"tcp", "[::1]:7", "", "p", 3, true},
-		"unix:///run/redis.sock?db=4": {"unix", "/run/redis.sock", "", "", 4, false},
-	} {
-		if got, err := parseRedisURL(s); err != nil || got != want {
-			t.Errorf("%s: got %+v, %v, want %+v", s, got, err, want)
-		}
-	}
-	for _, s := range []string{"", "localhost", "http://x", "redis://", "redis://x/y",
-		"redis://:geheim@h:port", "redis://u:geheim@h/-1"} {
-		if _, err := parseRedisURL(s); err == nil || strings.Contains(err.Error(), "geheim") {
-			t.Errorf("%s: got %v", s, err)
-		}
-	}
-	for host, want := range map[string]RedisAddress{
-		"h": {"tcp", "h:1", "u", "p", 2, false}, "tls://h": {"tcp", "h:1", "u", "p", 2, true},
-		"/run/r":        {"unix", "/run/r", "u", "p", 2, false},
-		"unix:/run/r":   {"unix", "/run/r", "u", "p", 2, false},
-		"unix:///run/r": {"unix", "/run/r", "u", "p", 2, false},
-	} {
-		parts := redisParts{host: host, port: 1, username: "u", password: "p", db: 2}
-		if got, err := parts.parse(); err != nil || got != want {
-			t.Errorf("%s: got %+v, %v, want %+v", host, got, err, want)
-		}
-	}
-}
-
-func FuzzRedisURL(f *testing.F) {
-	f.Add("rediss://u:p@h:1/2")
-	f.Add("unix:///x?db=1")
-	f.Fuzz(func(t *testing.T, s string) {
-		if a, err := parseRedisURL(s); err == nil && (a.Address == "" && a.Network == "tcp" ||
-			a.DB < 0) {
-			t.Fatalf("%q gave %+v", s, a)
-		}
-	})
-}
-
-// FuzzRedisHost puts a password in the place of a host. The password is not dialed, so no error of
-// dialing holds it, and no error of parsing quotes it.
-func FuzzRedisHost(f *testing.F) {
-	f.Add("", "", "")
-	f.Add("tls://", "7?", "/0")
-	f.Add("redis://", "@x/", "?db=1")
-	f.Fuzz(func(t *testing.T, scheme, before, after string) {
-		const password = "SECRET"
-		host := scheme + "u:" + before + password + after + "@h"
-		a, err := redisParts{host: host, port: 1}.parse()
-		if err != nil && strings.Contains(err.Error(), password) ||
-			err == nil && a.Network == "tcp" && strings.Contains(a.Address, password) {
-			t.Fatalf("%q gave %+v, %v", host, a, err)
-		}
-	})
-}
-
 // TestEnvFile holds which file is read (Laravel: LoadEnvironmentVariables).
 func TestEnvFile(t *testing.T) {
 	exists := map[string]bool{".env": true, ".env.staging": true, ".env.other": true, "x.env": true}
@@ -439,11 +381,12 @@ func TestEachVariableHasItsField(t *testing.T) {
 	}
 }
 
-// fieldsOf is every field of a Config that is no struct of this package or of apps, and no queue,
-// by its path.
+// fieldsOf is every field of a Config that is no struct of this package, of apps or of redisurl,
+// and no queue, by its path.
 func fieldsOf(c *Config) map[string]string {
 	all := map[string]string{}
-	ours := []string{reflect.TypeFor[Config]().PkgPath(), reflect.TypeFor[App]().PkgPath()}
+	ours := []string{reflect.TypeFor[Config]().PkgPath(), reflect.TypeFor[App]().PkgPath(),
+		reflect.TypeFor[RedisAddress]().PkgPath()}
 	var walk func(path string, v reflect.Value)
 	walk = func(path string, v reflect.Value) {
 		if v.Kind() != reflect.Struct || !slices.Contains(ours, v.Type().PkgPath()) &&

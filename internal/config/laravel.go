@@ -362,25 +362,25 @@ func addressOf(k *laravel.RedisKey) (a RedisAddress, err error) {
 		read  func(*Config, string) error
 	}{
 		{k.Scheme, readRedisScheme},
-		{k.Host, text(func(c *Config) *string { return &c.redis.host })},
-		{k.Path, text(func(c *Config) *string { return &c.redis.path })},
-		{k.Port, number(0, 65535, func(c *Config) *int { return &c.redis.port })},
-		{k.DatabaseName, number(0, 65535, func(c *Config) *int { return &c.redis.db })},
+		{k.Host, text(func(c *Config) *string { return &c.redis.Host })},
+		{k.Path, text(func(c *Config) *string { return &c.redis.Path })},
+		{k.Port, number(0, 65535, func(c *Config) *int { return &c.redis.Port })},
+		{k.DatabaseName, number(0, 65535, func(c *Config) *int { return &c.redis.DB })},
 	} {
 		if part.value != "" && err == nil {
 			err = part.read(read, part.value)
 		}
 	}
-	parts := read.redis.redisParts
-	parts.username, parts.password = k.Username, k.Password
+	parts := read.redis.Parts
+	parts.Username, parts.Password = k.Username, k.Password
 	switch {
 	case err != nil:
 	case k.URL != "":
-		parts.scheme = "" // that of the URL decides
-		parts.port = cmp.Or(parts.port, 6379)
-		a, err = parts.parseURL(k.URL)
+		parts.Scheme = "" // that of the URL decides
+		parts.Port = cmp.Or(parts.Port, 6379)
+		a, err = parts.ParseURL(k.URL)
 	default:
-		a, err = parts.parse()
+		a, err = parts.Parse()
 	}
 	if err != nil {
 		err = fmt.Errorf("the Redis connection %s: %w", show.Text(k.Connection), err)

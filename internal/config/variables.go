@@ -300,23 +300,23 @@ func Variables() []Variable {
 			read: readRedisScheme},
 		{Name: "REVERB_REDIS_HOST", Group: groupRedis, fallback: "REDIS_HOST", Default: "127.0.0.1",
 			Help: "host of Redis, or the path of its Unix socket",
-			read: text(func(c *Config) *string { return &c.redis.host })},
+			read: text(func(c *Config) *string { return &c.redis.Host })},
 		{Name: "REVERB_REDIS_PORT", Group: groupRedis,
 			fallback: "REDIS_PORT", late: true, Default: "6379",
 			Help: "port of Redis; 0 beside a path",
-			read: number(0, 65535, func(c *Config) *int { return &c.redis.port })},
+			read: number(0, 65535, func(c *Config) *int { return &c.redis.Port })},
 		{Name: "REVERB_REDIS_PATH", Group: groupRedis, fallback: "REDIS_PATH",
 			Help: "path of its Unix socket, with the scheme unix",
-			read: text(func(c *Config) *string { return &c.redis.path })},
+			read: text(func(c *Config) *string { return &c.redis.Path })},
 		{Name: "REVERB_REDIS_USERNAME", Group: groupRedis, fallback: "REDIS_USERNAME",
 			Help: "user in Redis",
-			read: text(func(c *Config) *string { return &c.redis.username })},
+			read: text(func(c *Config) *string { return &c.redis.Username })},
 		{Name: "REVERB_REDIS_PASSWORD", Group: groupRedis, fallback: "REDIS_PASSWORD", Secret: true,
 			Help: "password in Redis",
-			read: text(func(c *Config) *string { return &c.redis.password })},
+			read: text(func(c *Config) *string { return &c.redis.Password })},
 		{Name: "REVERB_REDIS_DB", Group: groupRedis, fallback: "REDIS_DB", late: true, Default: "0",
 			Help: "database in Redis",
-			read: number(0, 65535, func(c *Config) *int { return &c.redis.db })},
+			read: number(0, 65535, func(c *Config) *int { return &c.redis.DB })},
 		{Name: "REVERB_REDIS_TIMEOUT", Group: groupRedis,
 			fallback: "REDIS_TIMEOUT", late: true, Default: "60",
 			Help: "seconds that events wait for Redis to come back, decimals allowed, 0 for the " +
@@ -551,7 +551,7 @@ func readRedisScheme(c *Config, s string) error {
 	if !slices.Contains([]string{"tcp", "redis", "tls", "rediss", "unix"}, s) {
 		return errors.New("not one of tcp, redis, tls, rediss and unix")
 	}
-	c.redis.scheme = s
+	c.redis.Scheme = s
 	return nil
 }
 
