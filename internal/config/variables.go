@@ -393,7 +393,7 @@ func Variables() []Variable {
 			read: parsed(hooks.ParseProxy, func(c *Config) **url.URL { return &c.Hooks.Proxy })},
 		{Name: "REVERB_WEBHOOK_QUEUE_BYTES", Group: groupHooks, Default: "64MiB",
 			Help: "memory of the events that wait, such as 64MiB",
-			read: parsed(hooks.ParseRoom, func(c *Config) *int64 { return &c.Hooks.QueueBytes })},
+			read: parsed(memory.ParseRoom, func(c *Config) *int64 { return &c.Hooks.QueueBytes })},
 		{Name: "REVERB_WEBHOOK_CLIENT_EVENTS_PER_SECOND", Group: groupHooks, Default: "100",
 			Help: "client events of an app that webhooks tell in a second; more are dropped",
 			read: number(1, 1_000_000, func(c *Config) *int { return &c.Hooks.ClientEvents })},

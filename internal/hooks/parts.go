@@ -13,7 +13,6 @@ import (
 	"reverb/internal/hookevents"
 	"reverb/internal/lib/destinations"
 	"reverb/internal/lib/jsonraw"
-	"reverb/internal/lib/memory"
 	"reverb/internal/lib/nearest"
 	"reverb/internal/lib/redact"
 	"reverb/internal/lib/show"
@@ -69,15 +68,6 @@ func ParseProxy(text string) (*url.URL, error) {
 		return nil, errors.New("not the URL of a proxy, such as http://proxy.example:3128")
 	}
 	return u, nil
-}
-
-// ParseRoom reads how many bytes of events may wait.
-func ParseRoom(text string) (int64, error) {
-	n, err := memory.ParseSize(text)
-	if err != nil || n == memory.Off {
-		return 0, errors.New("not a size of at least 16MiB, such as 64MiB")
-	}
-	return int64(n), nil
 }
 
 // ParseKinds makes a set of the names that Pusher gives to kinds. No names are DefaultKinds.

@@ -44,6 +44,15 @@ func ParseSize(s string) (uint64, error) {
 	return n, nil
 }
 
+// ParseRoom reads the size of what is kept within a bound: as ParseSize, but not off.
+func ParseRoom(s string) (int64, error) {
+	n, err := ParseSize(s)
+	if err != nil || n == Off {
+		return 0, errors.New("not a size of at least 16MiB, such as 64MiB")
+	}
+	return int64(n), nil
+}
+
 // Limit is how much memory the process may use: the configured limit, else GOMEMLIMIT, else the
 // limit of the control group, else the memory of the machine. 0 stands for an unknown limit, also
 // as the result.

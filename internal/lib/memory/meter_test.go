@@ -21,6 +21,12 @@ func TestParseSize(t *testing.T) {
 		if got != want || (err == nil) != (want > 0) {
 			t.Errorf("%q: got %d, %v, want %d", s, got, err, want)
 		}
+		if want == Off {
+			want = 0
+		}
+		if got, err := ParseRoom(s); uint64(got) != want || (err == nil) != (want > 0) {
+			t.Errorf("room of %q: got %d, %v, want %d", s, got, err, want)
+		}
 	}
 }
 
