@@ -55,7 +55,9 @@ type App struct {
 	MaxMemberSize    int // bytes of channel_data; 0: only MaxMessageSize counts
 	// DisconnectGrace is how long a user whose last socket has vanished still counts as online.
 	DisconnectGrace time.Duration
-	ClientEvents    Policy
+	// ResumeLife is how long a channel keeps an event for clients that come back; 0: not at all.
+	ResumeLife   time.Duration
+	ClientEvents Policy
 	// AuthorizationTimeout is how long a connection may be neither signed in nor subscribed to a
 	// channel that needs a signature; 0: for ever.
 	AuthorizationTimeout time.Duration

@@ -117,6 +117,8 @@ func TestKeysOfAnApp(t *testing.T) {
 		{"ping_interval", `1 "86400" null`, `0 86401 "x" 1.5 [] -1`, seconds},
 		{"activity_timeout", `1 "86400" null`, `0 86401`, seconds},
 		{"authorization_timeout", `1 "86400" null`, `0 86401 "x"`, seconds},
+		{"resume_seconds", `0 1 "86400" null`, `-1 86401 "x" 1.5 []`,
+			`not a whole number from 0 to 86400`},
 		{"subscription_count", `true false "1" null`, `"x" 2`, `neither true nor false`},
 		{"max_connections", `1 "2147483647" null`, `0 2147483648`, short},
 		{"presence_max_members", `1 2147483647 null`, `0 2147483648`, short},

@@ -135,6 +135,10 @@ func (r *appReader) member(key string, value []byte) {
 		r.between(key, value, 0, MaxGrace, &n)
 		r.graced = true
 		r.DisconnectGrace = time.Duration(n) * time.Millisecond
+	case "resume_seconds":
+		n := int(r.ResumeLife / time.Second)
+		r.between(key, value, 0, 86_400, &n)
+		r.ResumeLife = time.Duration(n) * time.Second
 	case "max_message_size":
 		r.whole(key, value, 64<<20, &r.MaxMessageSize)
 	case "max_subscriptions":

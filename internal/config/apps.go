@@ -85,6 +85,10 @@ func (c *Config) addApps(given string, b []byte) {
 		c.Warn("REVERB_APP_ID=%q is not in the list of apps, so it is not served; %s decides",
 			show.Text(c.app.ID), strings.SplitN(given, "=", 2)[0])
 	}
+	if s := c.Setting("REVERB_RESUME_SECONDS"); c.app.ResumeLife > 0 && len(problems) == 0 {
+		c.Warn("%s (%s) does not count: each app of the list has resume_seconds of its own",
+			s.assignment(), s.Origin)
+	}
 }
 
 // compareDump compares a dump of config('reverb') with the variables of the server itself, and

@@ -39,6 +39,7 @@ import (
 	"reverb/internal/aliases"
 	"reverb/internal/laravel"
 	"reverb/internal/lib/dotenv"
+	"reverb/internal/lib/names"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
 	"reverb/internal/webhooks"
@@ -50,6 +51,7 @@ type Config struct {
 	Listen  Listen
 	Public  Public
 	Limits  Limits
+	Resume  Resume
 	Scaling Scaling
 	Redis   Redis
 	TLS     TLS
@@ -122,6 +124,14 @@ type Limits struct {
 	Grace        time.Duration // how long connections are told of a stop
 	UpgradeDrain time.Duration // how long an old process relays TLS connections
 	Restart      string        // auto, upgrade or drain
+}
+
+// Resume bounds what channels keep for clients that come back. How long they keep it is a setting
+// of each app.
+type Resume struct {
+	Events   int        // of a channel
+	Bytes    int64      // of all channels of this process
+	Channels names.List // that keep events
 }
 
 // Scaling says how a node finds the others.

@@ -17,6 +17,7 @@ import (
 	"reverb/internal/hooks"
 	"reverb/internal/laravelqueue"
 	"reverb/internal/lib/memory"
+	"reverb/internal/lib/names"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/proxies"
 	"reverb/internal/lib/redact"
@@ -47,6 +48,7 @@ const (
 	groupPublic    = "Public address"
 	groupApps      = "Apps"
 	groupLimits    = "Limits of the server"
+	groupResume    = "Resuming"
 	groupRedis     = "Scaling and Redis"
 	groupTLS       = "TLS"
 	groupHooks     = "Webhooks"
@@ -55,8 +57,8 @@ const (
 
 // Groups are what variables are about, in the order in which help shows them.
 func Groups() []string {
-	return []string{groupListen, groupPublic, groupApps, groupLimits, groupTLS, groupRedis,
-		groupHooks, groupOperating}
+	return []string{groupListen, groupPublic, groupApps, groupLimits, groupResume, groupTLS,
+		groupRedis, groupHooks, groupOperating}
 }
 
 func text(p func(*Config) *string) func(*Config, string) error {
@@ -272,6 +274,20 @@ func Variables() []Variable {
 		{Name: "REVERB_COMPRESSION", Group: groupLimits, Live: true, Default: "false",
 			Help: "whether permessage-deflate is taken when a client offers it",
 			read: boolean(func(c *Config) *bool { return &c.Limits.Compression })},
+		{Name: "REVERB_RESUME_SECONDS", Group: groupResume, Live: true, Default: "0",
+			Help: "seconds for which a channel keeps an event for clients that come back, " +
+				"such as 120; 0 keeps none",
+			read: seconds(0, func(c *Config) *time.Duration { return &c.app.ResumeLife })},
+		{Name: "REVERB_RESUME_EVENTS", Group: groupResume, Default: "100",
+			Help: "events that a channel keeps",
+			read: number(1, 100_000, func(c *Config) *int { return &c.Resume.Events })},
+		{Name: "REVERB_RESUME_BYTES", Group: groupResume, Default: "64MiB",
+			Help: "memory of the events that all channels keep, such as 64MiB",
+			read: parsed(memory.ParseRoom, func(c *Config) *int64 { return &c.Resume.Bytes })},
+		{Name: "REVERB_RESUME_CHANNELS", Group: groupResume,
+			Help: "channels that keep events: names, comma-separated, such as news,chat-*; " +
+				"all when empty",
+			read: parsed(names.Parse, func(c *Config) *names.List { return &c.Resume.Channels })},
 		{Name: "REVERB_SHUTDOWN_GRACE", Group: groupOperating, Live: true, Default: "5",
 			Help: "seconds over which connections are told of a stop; webhooks get the rest",
 			read: duration(0, 3600, func(c *Config) *time.Duration { return &c.Limits.Grace })},

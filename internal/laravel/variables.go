@@ -69,6 +69,7 @@ func AppKeys() map[string][]string {
 		"REVERB_APP_PRESENCE_MAX_MEMBERS":      {"presence_max_members"},
 		"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE":  {"presence_max_member_size"},
 		"REVERB_APP_DISCONNECT_GRACE_MS":       {"disconnect_grace_ms"},
+		"REVERB_RESUME_SECONDS":                {"resume_seconds"},
 		"REVERB_APP_MAX_MESSAGE_SIZE":          {"max_message_size"},
 		"REVERB_APP_MAX_SUBSCRIPTIONS":         {"max_subscriptions"},
 		"REVERB_APP_ACCEPT_CLIENT_EVENTS_FROM": {"accept_client_events_from"},
@@ -87,7 +88,7 @@ func OursAlone() []string {
 	return []string{"REVERB_ALLOWED_ORIGINS", "REVERB_APP_PRESENCE_MAX_MEMBERS",
 		"REVERB_APP_PRESENCE_MAX_MEMBER_SIZE", "REVERB_APP_MAX_SUBSCRIPTIONS",
 		"REVERB_APP_DISCONNECT_GRACE_MS", "REVERB_APP_AUTHORIZATION_TIMEOUT",
-		"REVERB_APP_SUBSCRIPTION_COUNT"}
+		"REVERB_APP_SUBSCRIPTION_COUNT", "REVERB_RESUME_SECONDS"}
 }
 
 // TLSVersion reads STREAM_CRYPTO_METHOD_…_SERVER, a set of bits, as PHP dumps
