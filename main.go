@@ -333,6 +333,7 @@ type surroundings struct {
 	journal journal.Journal
 	traces  operator.Traces
 	hooks   *webhooks.Sender
+	resume  config.Resume
 
 	showing sync.Mutex
 	traffic io.Writer // nil: the traffic is not shown
@@ -384,6 +385,7 @@ func (p *surroundings) Journal() *journal.Journal { return &p.journal }
 func (p *surroundings) Traces() *operator.Traces  { return &p.traces }
 
 func (p *surroundings) Webhooks() *webhooks.Sender { return p.hooks }
+func (p *surroundings) Resume() config.Resume      { return p.resume }
 
 // The interfaces of the room cluster.
 var (
@@ -496,7 +498,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64,
 		return nil, err
 	}
 	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
-		sockets: sockets, soft: limit - min(limit/16, 256)}
+		sockets: sockets, soft: limit - min(limit/16, 256), resume: c.Resume}
 	if c.Log.Debug {
 		around.traffic = stdout
 	}
@@ -604,6 +606,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if s.meter.Limit() > 0 {
 		beside.Go(func() { s.watchMemory(keep) })
 	}
+	beside.Go(func() { s.hub.forget(keep) })
 	defer beside.Wait()
 	defer enough()
 	if ln := s.openControl(); ln != nil {

@@ -52,6 +52,7 @@ import (
 	"reverb/internal/lib/load"
 	"reverb/internal/lib/memory"
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/names"
 	"reverb/internal/lib/origin"
 	"reverb/internal/lib/outqueue"
 	"reverb/internal/lib/poll"
@@ -65,6 +66,7 @@ import (
 	"reverb/internal/memberlists"
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
+	"reverb/internal/resume"
 	"reverb/internal/signins"
 	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
@@ -102,10 +104,10 @@ func (s *settings) credentials() protocol.Credentials {
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
-	id          string                 // constant
-	hub         *hub                   // constant
-	channels    *channels.App[*client] // constant
-	hooks       *webhooks.App          // constant
+	id          string                  // constant
+	hub         *hub                    // constant
+	channels    *channels.App[*client]  // constant
+	hooks       *webhooks.App           // constant
 	resume      *resume.App[*broadcast] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
@@ -496,8 +498,8 @@ func (j joiner) Supply(at *outqueue.Place, b, more []byte) {
 	}
 }
 
-func (j joiner) Open() bool                                     { return j.c.Open() }
-func (j joiner) TooSlow()                                       { j.c.close(endSlowList) }
+func (j joiner) Open() bool { return j.c.Open() }
+func (j joiner) TooSlow()   { j.c.close(endSlowList) }
 
 // Form takes the compressed list if the client takes such, and puts the last event behind it.
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
@@ -1567,6 +1569,8 @@ type hub struct {
 	// constant after newHub
 	api        *httpapi.Handler[*app]
 	registry   *registry
+	rings      *resume.Rings[*broadcast]
+	resumable  names.List // channels
 	loops      *loops
 	watchlists *watchlists.Lists[*app, *client]
 	program    program
@@ -1597,6 +1601,7 @@ type program interface {
 	Journal() *journal.Journal                    // what the log is told
 	Traces() *operator.Traces                     // what operators are shown
 	Webhooks() *webhooks.Sender                   // what applications are told
+	Resume() config.Resume                        // what channels keep
 }
 
 // reloadable has the apps and the limits that a reload can change. A reloadable never changes;
@@ -1614,7 +1619,9 @@ func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, program: p, journal: p.Journal(),
-		traces: p.Traces(), tracef: p.Tracer()}
+		traces: p.Traces(), tracef: p.Tracer(), resumable: p.Resume().Channels,
+		rings: resume.New[*broadcast](resume.Limits{Events: p.Resume().Events,
+			Bytes: int(p.Resume().Bytes)})}
 	for _, e := range endings { // metrics begin at zero
 		h.closed.Of(e.word)
 	}
@@ -1650,6 +1657,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		}
 		a.settings.Store(&settings{App: configured})
 		a.hooks.Configure(configured.Account())
+		h.rings.Configure(a.resume, a.id, configured.Secret, h.life(configured), time.Now())
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1658,7 +1666,35 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
 			a.hooks.Configure(webhooks.Account{ID: id})
+			h.rings.Configure(a.resume, id, "", 0, time.Now())
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
+		}
+	}
+}
+
+// life is how long events of an app are kept. The nodes of a cluster keep none: each would number
+// them by itself.
+func (h *hub) life(a *config.App) time.Duration {
+	if h.registry.engine.Later() {
+		return 0
+	}
+	return a.ResumeLife
+}
+
+// forgetInterval is how often events that are too old are looked for. Larger: the events of silent
+// apps take memory for longer. Smaller: more work for nothing.
+const forgetInterval = 5 * time.Second
+
+// forget drops events that are too old, until ctx ends.
+func (h *hub) forget(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-time.After(forgetInterval):
+			for a := range h.apps {
+				h.rings.Expire(a.resume, now)
+			}
 		}
 	}
 }
