@@ -310,12 +310,7 @@ func (b *broadcast) Keep(channel string, now time.Time) {
 func (b *broadcast) Stamp(at resume.Offset) { resume.Stamp(b.plain, at) }
 
 // bare is the message without its offset, which is none for a client that begins after it.
-func (b *broadcast) bare() []byte {
-	if b.kept {
-		return resume.Bare(b.payload())
-	}
-	return b.payload()
-}
+func (b *broadcast) bare() []byte { return resume.Bare(b.payload()) }
 
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
@@ -1527,6 +1522,7 @@ func (h *hub) sections() upgrade.Sections {
 	return upgrade.Sections{
 		upgrade.Each("app", h.apps, (*app).ID, h.known, (*app).state, (*app).setState),
 		upgrade.Many("last", h.registry.replica.State, h.registry.replica.SetState),
+		upgrade.Records("rings", h.ringState, h.setRingState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
@@ -1697,6 +1693,30 @@ func (h *hub) forget(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// ringState and setRingState are what is kept, for another process and from one.
+func (h *hub) ringState(send func([]byte) error) error {
+	return h.rings.State(func(yield func(string, *resume.App[*broadcast]) bool) {
+		for a := range h.apps {
+			if !yield(a.id, a.resume) {
+				return
+			}
+		}
+	}, time.Now(), (*broadcast).payload, send)
+}
+
+func (h *hub) setRingState(b []byte) (ok bool) {
+	now := time.Now()
+	return h.rings.SetState(b, now, func(id string) *resume.App[*broadcast] {
+		if a, known := h.known(id); known {
+			return a.resume
+		}
+		return nil
+	}, func(id string, message []byte, except protocol.SocketID) *broadcast {
+		a, _ := h.known(id)
+		return a.Event(message, except, now)
+	})
 }
 
 // refuse counts a refusal and tells the log.

@@ -1,6 +1,7 @@
 package resume
 
 import (
+	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
 	"crypto/hmac"
@@ -109,7 +110,11 @@ func Room(message []byte) []byte {
 // Stamp writes an offset into the room at the end of b.
 func Stamp(b []byte, at Offset) { copy(b[len(b)-len(stampEnd)-OffsetBytes:], at[:]) }
 
-// Bare returns a copy of a message that was stamped, without its offset.
+// Bare returns a copy of a message without the offset, if it has one.
 func Bare(message []byte) []byte {
-	return append(append([]byte(nil), message[:len(message)-StampBytes-1]...), '}')
+	end := len(message) - StampBytes - 1
+	if end < 0 || !bytes.HasPrefix(message[end:], []byte(stampBegin)) {
+		return message
+	}
+	return append(bytes.Clone(message[:end]), '}')
 }

@@ -29,6 +29,7 @@
 //	rings.go      the latest events
 //	replay.go     what a client asks, and what it has missed
 //	flow.go       what it has missed, on its way
+//	state.go      everything as plain data, for another process and from one
 package resume
 
 import (
@@ -189,6 +190,12 @@ func (r *Rings[E]) Append(a *App[E], channel string, e E, now time.Time) {
 	g := r.ringLocked(a, p, channel, now)
 	g.last++
 	e.Stamp(p.offset(g.mark, g.last))
+	r.keepLocked(g, e, now)
+	r.shrinkLocked()
+}
+
+// keepLocked keeps the event with the last number of a ring.
+func (r *Rings[E]) keepLocked(g *ring[E], e E, now time.Time) {
 	n := &entry[E]{ring: g, number: g.last, event: e}
 	if g.count++; g.end == nil {
 		g.first = n
@@ -197,11 +204,10 @@ func (r *Rings[E]) Append(a *App[E], channel string, e E, now time.Time) {
 	}
 	g.end = n
 	r.pushLocked(n, now)
-	r.countLocked(a, entryBytes+e.Size())
+	r.countLocked(g.app, entryBytes+e.Size())
 	if g.count > r.limits.Events {
 		r.dropLocked(g.first)
 	}
-	r.shrinkLocked()
 }
 
 // Mark tells the moment of a channel after the last event that was appended. With it begins the
@@ -252,21 +258,26 @@ func (r *Rings[E]) Bytes() int {
 
 // ringLocked returns the ring of a channel, which it makes where there is none.
 func (r *Rings[E]) ringLocked(a *App[E], p *policy, channel string, now time.Time) *ring[E] {
-	g := a.rings[channel]
-	if g == nil {
-		var b [8]byte
-		rand.Read(b[:]) // never fails
-		g = &ring[E]{app: a, channel: channel, epoch: binary.BigEndian.Uint64(b[:])}
-		g.mark, g.own.ring = p.mark(channel, g.epoch), g
-		a.rings[channel] = g
-		if len(a.rings) == 1 {
-			r.heaviest.Add(a)
-		}
-		r.pushLocked(&g.own, now)
-		r.countLocked(a, ringBytes+2*len(channel))
-	} else {
+	if g := a.rings[channel]; g != nil {
 		r.touchLocked(g, now)
+		return g
 	}
+	var b [8]byte
+	rand.Read(b[:]) // never fails
+	return r.openLocked(a, p, channel, binary.BigEndian.Uint64(b[:]), now)
+}
+
+// openLocked makes the ring of an epoch of a channel.
+func (r *Rings[E]) openLocked(a *App[E], p *policy, channel string, epoch uint64,
+	now time.Time) *ring[E] {
+	g := &ring[E]{app: a, channel: channel, epoch: epoch, mark: p.mark(channel, epoch)}
+	g.own.ring = g
+	a.rings[channel] = g
+	if len(a.rings) == 1 {
+		r.heaviest.Add(a)
+	}
+	r.pushLocked(&g.own, now)
+	r.countLocked(a, ringBytes+2*len(channel))
 	return g
 }
 
