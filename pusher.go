@@ -1970,6 +1970,8 @@ func (h *hub) figures(s *admin.Snapshot) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
 	s.API = h.api.Durations()
+	s.Resumed = admin.Resumed{Recovered: h.rings.Recovered.Load(), Not: h.rings.Not(),
+		Replayed: h.rings.Replayed.Load(), Bytes: h.rings.Bytes()}
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
 	s.Closed, s.Refused = h.closed.Counts(), h.refused.Counts()
 	s.Full = h.program.Full()

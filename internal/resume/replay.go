@@ -116,8 +116,8 @@ func (r *Rings[E]) Resume(a *App[E], channel string, ask *Ask, now time.Time) (
 	offset := p.offset(mark, ask.Mark.number)
 	answer = Answer{Epoch: epochText(ask.Mark.epoch), Offset: string(offset[:])}
 	why, from := r.judgeLocked(a, p, channel, ask, mark, now)
-	if answer.Recovered = why == Recovered; !answer.Recovered {
-		r.Not[why].Add(1)
+	if answer.Recovered = why == recovered; !answer.Recovered {
+		r.not[why].Add(1)
 		return answer, nil
 	}
 	r.Recovered.Add(1)
@@ -140,29 +140,29 @@ func (r *Rings[E]) Resume(a *App[E], channel string, ask *Ask, now time.Time) (
 
 // judgeLocked says whether everything after the position of ask is known, and which number it has.
 func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *Ask, mark uint64,
-	now time.Time) (why Reason, from uint64) {
+	now time.Time) (why reason, from uint64) {
 	switch {
 	case ask.bad:
-		return Forged, 0
+		return forged, 0
 	case ask.Epoch == "":
-		return Started, 0
+		return started, 0
 	case ask.Epoch != epochText(ask.Mark.epoch):
-		return Unknown, 0
+		return unknown, 0
 	}
 	from, ok := p.number(mark, ask.Offset)
 	r.expireLocked(a, p, now)
 	g := a.rings[channel]
 	switch {
 	case !ok || from > ask.Mark.number:
-		return Forged, 0
+		return forged, 0
 	case from == ask.Mark.number:
-		return Recovered, from
+		return recovered, from
 	case r.pinned > r.limits.Bytes/2:
-		return Crowded, 0
+		return crowded, 0
 	case g == nil || g.epoch != ask.Mark.epoch || from < g.last-uint64(g.count):
-		return Expired, 0
+		return expired, 0
 	}
-	return Recovered, from
+	return recovered, from
 }
 
 // Next takes the next events, of at most size bytes together, but at least one.

@@ -30,18 +30,18 @@ func newTestApp(r *Rings[*event], id string) *App[*event] {
 	return a
 }
 
-func (r *Rings[E]) reason(f func()) (why Reason) {
+func (r *Rings[E]) reason(f func()) (why reason) {
 	var before [reasons]uint64
 	for i := range before {
-		before[i] = r.Not[i].Load()
+		before[i] = r.not[i].Load()
 	}
 	f()
 	for i := range before {
-		if r.Not[i].Load() > before[i] {
-			return Reason(i)
+		if r.not[i].Load() > before[i] {
+			return reason(i)
 		}
 	}
-	return Recovered
+	return recovered
 }
 
 // whole checks that the lists, counts and bytes of the rings fit together.
@@ -127,7 +127,7 @@ func TestExactly(t *testing.T) {
 			case k == 5:
 				ask := &Ask{Mark: r.Mark(ch.app, ch.name, now)}
 				var answer Answer
-				if r.reason(func() { answer, _ = r.Resume(ch.app, ch.name, ask, now) }) != Started {
+				if r.reason(func() { answer, _ = r.Resume(ch.app, ch.name, ask, now) }) != started {
 					t.Fatal("a client that begins is not told so")
 				}
 				clients = append(clients, &client{ch, answer.Epoch, answer.Offset, len(ch.all),
@@ -222,7 +222,7 @@ func TestForged(t *testing.T) {
 		r.Append(a, "y", &event{}, start)
 		r.Append(b, "x", &event{}, start)
 	}
-	why := func(app *App[*event], channel, epoch, offset string) Reason {
+	why := func(app *App[*event], channel, epoch, offset string) reason {
 		ask := &Ask{Epoch: epoch, Offset: offset, Mark: r.Mark(app, channel, start)}
 		return r.reason(func() {
 			if _, v := r.Resume(app, channel, ask, start); v != nil {
@@ -237,28 +237,28 @@ func TestForged(t *testing.T) {
 	for name, v := range map[string]struct {
 		app                    *App[*event]
 		channel, epoch, offset string
-		want                   Reason
+		want                   reason
 	}{
-		"good":            {a, "x", x, at, Recovered},
-		"the last":        {a, "x", x, all[4].at, Recovered},
-		"just there":      {a, "x", x, all[1].at, Recovered},
-		"too old":         {a, "x", x, all[0].at, Expired},
-		"other channel":   {a, "y", y, at, Forged},
-		"other app":       {b, "x", epochOf(r, b, "x"), at, Forged},
-		"other epoch":     {a, "x", y, at, Unknown},
-		"one bit":         {a, "x", x, string(flip), Forged},
-		"short":           {a, "x", x, at[:23], Forged},
-		"empty":           {a, "x", x, "", Forged},
-		"zeros":           {a, "x", x, strings.Repeat("A", OffsetBytes), Forged},
-		"not base64":      {a, "x", x, strings.Repeat("\n", OffsetBytes), Forged},
-		"padded to begin": {a, "x", "", at, Started},
+		"good":            {a, "x", x, at, recovered},
+		"the last":        {a, "x", x, all[4].at, recovered},
+		"just there":      {a, "x", x, all[1].at, recovered},
+		"too old":         {a, "x", x, all[0].at, expired},
+		"other channel":   {a, "y", y, at, forged},
+		"other app":       {b, "x", epochOf(r, b, "x"), at, forged},
+		"other epoch":     {a, "x", y, at, unknown},
+		"one bit":         {a, "x", x, string(flip), forged},
+		"short":           {a, "x", x, at[:23], forged},
+		"empty":           {a, "x", x, "", forged},
+		"zeros":           {a, "x", x, strings.Repeat("A", OffsetBytes), forged},
+		"not base64":      {a, "x", x, strings.Repeat("\n", OffsetBytes), forged},
+		"padded to begin": {a, "x", "", at, started},
 	} {
 		if got := why(v.app, v.channel, v.epoch, v.offset); got != v.want {
 			t.Errorf("%s: reason %d, want %d", name, got, v.want)
 		}
 	}
 	r.Configure(a, "a", "another secret", time.Minute, start)
-	if got := why(a, "x", x, at); got != Unknown {
+	if got := why(a, "x", x, at); got != unknown {
 		t.Errorf("a new secret: reason %d", got)
 	}
 }
@@ -275,7 +275,7 @@ func TestCrowded(t *testing.T) {
 			r.Append(a, "x", &event{size: 500}, start)
 		}
 		ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: r.Mark(a, "x", start)}
-		if r.reason(func() { r.Resume(a, "x", ask, start) }) == Crowded {
+		if r.reason(func() { r.Resume(a, "x", ask, start) }) == crowded {
 			refused++
 		}
 		whole(t, r, a)

@@ -105,23 +105,29 @@ type Rings[E Event] struct {
 
 // Figures count what has happened. Any goroutine may read them.
 type Figures struct {
-	Recovered atomic.Uint64          // resumed with all that was missed
-	Replayed  atomic.Uint64          // events that were given for that
-	Not       [reasons]atomic.Uint64 // not recovered, by Reason
+	Recovered atomic.Uint64 // subscribers that resumed with all that they had missed
+	Replayed  atomic.Uint64 // events that were given for that
+	not       [reasons]atomic.Uint64
 }
 
-// Reason says why nothing could be recovered.
-type Reason uint8
+// reason says why a client does not recover.
+type reason uint8
 
 const (
-	Recovered Reason = iota
-	Started          // the client had no position: it begins
-	Unknown          // no such epoch: the ring was forgotten, or is another node's
-	Expired          // the events are gone
-	Forged           // nobody gave such an offset
-	Crowded          // slow clients have too much to get
+	recovered reason = iota // it does
+	started                 // it had no position: it begins
+	unknown                 // no such epoch: the ring was forgotten, or is another server's
+	expired                 // the events are gone
+	forged                  // nobody gave such an offset
+	crowded                 // slow clients have too much to get
 	reasons
 )
+
+// Not is how many did not recover, by the reason.
+func (f *Figures) Not() map[string]uint64 {
+	return map[string]uint64{"unknown": f.not[unknown].Load(), "expired": f.not[expired].Load(),
+		"forged": f.not[forged].Load(), "crowded": f.not[crowded].Load()}
+}
 
 // ring has the latest events of a channel.
 type ring[E Event] struct {
