@@ -65,6 +65,7 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/reports"
+	"reverb/internal/resume"
 	"reverb/internal/signins"
 	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
@@ -102,10 +103,11 @@ func (s *settings) credentials() protocol.Credentials {
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
-	id          string                 // constant
-	hub         *hub                   // constant
-	channels    *channels.App[*client] // constant
-	hooks       *webhooks.App          // constant
+	id          string                  // constant
+	hub         *hub                    // constant
+	channels    *channels.App[*client]  // constant
+	hooks       *webhooks.App           // constant
+	resume      *resume.App[*broadcast] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // it publishes nothing while memory is short, see relief
@@ -121,7 +123,8 @@ type app struct {
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		flows: make([]flow, len(h.loops.all)), turnstile: turnstile.New()}
-	a.channels = h.registry.channels.NewApp(id, a.hooks)
+	a.resume = h.rings.App(id)
+	a.channels = h.registry.channels.NewApp(id, watch{a.hooks, a.resume})
 	a.counts.Loops, a.counts.Channels = make([]admin.Traffic, len(a.flows)), a.channels.Counts
 	for i := range a.flows {
 		a.flows[i].held.Full = func() bool {
@@ -129,6 +132,19 @@ func (h *hub) newApp(id string) *app {
 		}
 	}
 	return a
+}
+
+// watch is told what happens to the channels of an app, for its webhooks and for what it keeps.
+type watch struct {
+	*webhooks.App
+	kept *resume.App[*broadcast]
+}
+
+func (w watch) Changed(channel, user string, gone, vanished bool) {
+	w.App.Changed(channel, user, gone, vanished)
+	if gone && user == "" {
+		w.kept.Vacant(channel, time.Now())
+	}
 }
 
 var _ topics.App = (*app)(nil)
@@ -238,6 +254,7 @@ type broadcast struct {
 	app    *app
 	except protocol.SocketID
 	at     time.Time // when the event was published
+	kept   bool      // the message has room for an offset, see Stamp
 
 	// constant after Post
 	to     channels.Audience[*client]
@@ -252,16 +269,37 @@ func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broa
 	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
 }
 
-// newEventBroadcast makes the message too, see protocol.AppendEvent.
+// newEventBroadcast makes the message too, see protocol.AppendEvent. It has room for an offset if
+// kept is set.
 func newEventBroadcast(a *app, name, data []byte, channel, user string, except protocol.SocketID,
-	now time.Time) *broadcast {
-	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
-	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
-	return &broadcast{encodedText: encodedText{plain: framed}, app: a, except: except, at: now}
+	now time.Time, kept bool) *broadcast {
+	size := len(data) + len(name) + len(channel) + len(user) + 64
+	if kept {
+		size += resume.StampBytes
+	}
+	message := protocol.AppendEvent(beginFrame(size), name, data, channel, user)
+	if kept {
+		message = resume.Room(message)
+	}
+	return &broadcast{encodedText: encodedText{plain: endFrame(message)}, app: a, except: except,
+		at: now, kept: kept}
 }
 
 // Payload is part of channels.Event.
 func (b *broadcast) Payload() []byte { return b.payload() }
+
+// Keep is part of channels.Event.
+func (b *broadcast) Keep(channel string, now time.Time) {
+	if b.kept {
+		b.app.resume.Append(channel, b, now)
+	}
+}
+
+// Stamp is part of resume.Event.
+func (b *broadcast) Stamp(at resume.Offset) { resume.Stamp(b.plain, at) }
+
+// bare is the message without its offset, which is none for a client that begins after it.
+func (b *broadcast) bare() []byte { return resume.Bare(b.payload()) }
 
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
@@ -377,6 +415,8 @@ type moment struct {
 	since  uint64       // the last event that the list shows; the subscriber gets all after it
 	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
 	missed bool         // it is cache_miss
+	last   *broadcast   // the event that behind is; nil: it is none
+	mark   resume.Mark  // of the channel's ring; the zero Mark: it has none
 }
 
 // listed is a channel whose members are listed.
@@ -393,9 +433,14 @@ func (v listed) Last() *memberlists.Last { return &v.of.Last }
 func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
-	now := v.app.hub.registry.channels.Look(v.of, encode, time.Now())
+	w := wish{App: v.app.resume, Channel: v.name}
+	var ask channels.Ask
+	if v.app.resume.Keeps(v.name) {
+		ask = &w
+	}
+	now := v.app.hub.registry.channels.Look(v.of, encode, ask, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
-		At: moment{since: now.Since}}
+		At: moment{since: now.Since, last: now.Last, mark: w.Mark}}
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
@@ -415,8 +460,9 @@ func (r *registry) openDesks(size int64) {
 
 // joiner is a subscriber that gets a list of members in its send queue.
 type joiner struct {
-	c   *client
-	sub *subscription
+	c         *client
+	sub       *subscription
+	*returner // nil: it does not resume
 }
 
 var _ memberlists.Taker[moment] = joiner{}
@@ -426,14 +472,25 @@ func (j joiner) Channel() memberlists.Channel[moment] {
 }
 
 func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.c.queueSupply(from) }
-func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.c.supply(at, b, more) }
-func (j joiner) Open() bool                                     { return j.c.Open() }
-func (j joiner) TooSlow()                                       { j.c.close(endSlowList) }
+
+func (j joiner) Supply(at *outqueue.Place, b, more []byte) {
+	j.c.supply(at, b, more)
+	if j.returner != nil && j.replay != nil {
+		resume.Flow(j.c, j.replay, at)
+		j.replay = nil
+	}
+}
+
+func (j joiner) Open() bool { return j.c.Open() }
+func (j joiner) TooSlow()   { j.c.close(endSlowList) }
 
 // Form takes the compressed list if the client takes such, and puts the last event behind it.
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 	f := &encodedText{plain: list.Plain()}
 	j.c.app.hub.registry.channels.Listed(j.sub, at.since)
+	if j.returner != nil && at.mark != (resume.Mark{}) {
+		return j.formResumed(f, at)
+	}
 	if b = f.plain; f.deflates(&j.c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&j.c.conn) })
 	}
@@ -446,6 +503,74 @@ func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 		j.c.app.hooks.Missed(j.sub.Name())
 	}
 	return b, more
+}
+
+// formResumed is Form for a client that resumes. Its list is not compressed: the answer is in it.
+func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
+	j.Mark = at.mark
+	text := encodeText(j.answer(list.payload()))
+	j.c.noteSent(text.payload())
+	switch {
+	case j.recovered:
+	case at.last != nil:
+		bare := encodeText(at.last.bare())
+		j.c.noteSent(bare.payload())
+		more = bare.forConn(&j.c.conn)
+	case at.missed:
+		j.c.noteSent(at.behind.payload())
+		more = at.behind.forConn(&j.c.conn)
+		j.c.app.hooks.Missed(j.sub.Name())
+	}
+	return text.plain, more
+}
+
+// --- Clients that come back ---
+//
+// internal/resume keeps the events of channels, and knows what a client has missed.
+
+type wish = resume.Wish[*broadcast]
+
+// returner is a subscriber that resumes.
+type returner struct {
+	wish
+	recovered bool
+	replay    *resume.Replay[*broadcast] // what it has missed, on its way; nil: nothing
+}
+
+// answer makes the answer to the subscription of message, which is the answer without it. From now
+// on recovered and replay are known.
+func (v *returner) answer(message []byte) []byte {
+	answer, replay := v.Resume(time.Now())
+	v.recovered, v.replay = answer.Recovered, replay
+	return answer.Append(message[: len(message)-1 : len(message)-1])
+}
+
+// returns reads what a client says of itself when it subscribes; nil: it does not resume.
+func (c *client) returns(d *protocol.Subscription) *returner {
+	if d.Resume == nil || !c.app.resume.Keeps(d.Channel) {
+		return nil
+	}
+	ask := resume.ParseAsk(d.Resume)
+	if ask == nil {
+		return nil
+	}
+	return &returner{wish: wish{Ask: *ask, App: c.app.resume, Channel: d.Channel}}
+}
+
+var _ resume.Conn[*broadcast] = (*client)(nil)
+
+// Frame is part of resume.Conn.
+func (c *client) Frame(b *broadcast) []byte {
+	c.noteSent(b.payload())
+	return b.forConn(&c.conn)
+}
+
+func (c *client) Push(frame []byte)                              { c.queue(frame) }
+func (c *client) Reserve(from outqueue.Supplier) *outqueue.Place { return c.queueSupply(from) }
+func (c *client) Supply(at *outqueue.Place, b []byte)            { c.supply(at, b, nil) }
+
+func (c *client) Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place {
+	return c.out.PlaceBehind(&c.loop.outs, at, from)
 }
 
 // --- Watchlists ---
@@ -564,7 +689,8 @@ func (c *client) Open() bool                 { return c.state == connOpen }
 func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) == s }
 func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
-func (c *client) Joined(s *subscription, last *broadcast) {
+func (c *client) Joined(s *subscription, last *broadcast, ask channels.Ask) {
+	back, _ := ask.(*returner)
 	if s.Kind().User {
 		c.extra.identity.Entered(c, s)
 		return
@@ -572,10 +698,10 @@ func (c *client) Joined(s *subscription, last *broadcast) {
 	c.trimExtra()
 	c.subscriptions.Add(s)
 	c.app.hub.reports.Moved(c, "subscribed", s.Name())
-	c.sendJoined(s, last)
+	c.sendJoined(s, last, back)
 }
 
-func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last) }
+func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last, nil) }
 
 // --- Client ---
 
@@ -882,8 +1008,9 @@ func (c *client) subscribe(d protocol.Subscription) {
 		s = nil
 	}
 	var last *broadcast
+	var back *returner
 	switch {
-	case s != nil:
+	case s != nil: // it resumes nothing: it has got what came since it subscribed
 		later := false
 		if last, later = registry.engine.Rejoin(c.app, c, s, m); later {
 			return
@@ -898,8 +1025,11 @@ func (c *client) subscribe(d protocol.Subscription) {
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
 	default:
-		full := false
-		if s, last, full = registry.engine.Join(c.app, c.place(name, m)); full {
+		full, p := false, c.place(name, m)
+		if back = c.returns(&d); back != nil {
+			p.Ask = back
+		}
+		if s, last, full = registry.engine.Join(c.app, p); full {
 			c.refuseSubscription(d.Channel, protocol.ErrMembers,
 				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
@@ -914,7 +1044,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	if kind.Presence {
 		c.holdBack()
 	}
-	c.sendJoined(s, last)
+	c.sendJoined(s, last, back)
 }
 
 // place is a place on a channel for c.
@@ -937,15 +1067,26 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 }
 
 // sendJoined answers a subscription, on a presence channel with the list of members. last is the
-// last event of another cache channel; nil: none is remembered.
-func (c *client) sendJoined(s *subscription, last *broadcast) {
+// last event of another cache channel; nil: none is remembered. back is nil for a client that does
+// not resume.
+func (c *client) sendJoined(s *subscription, last *broadcast, back *returner) {
 	if s.Kind().Presence {
 		c.app.hub.reports.Look(c)
-		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
+		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, back})
 		return
 	}
-	c.sendText(protocol.EncodeSucceeded(s.Name()))
+	succeeded := protocol.EncodeSucceeded(s.Name())
+	if back != nil {
+		succeeded = back.answer(succeeded)
+	}
+	c.sendText(succeeded)
 	switch {
+	case back != nil && back.recovered:
+		if back.replay != nil {
+			resume.Flow(c, back.replay, nil)
+		}
+	case last != nil && back != nil:
+		c.sendText(last.bare())
 	case last != nil:
 		c.noteSent(last.payload())
 		c.sendEncoded(&last.encodedText)
@@ -1054,7 +1195,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	if err != nil {
 		return // nobody can be subscribed
 	}
-	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now())
+	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now(), false)
 	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
 	c.app.hub.reports.Said(c, channel, e.Name, b.payload())
@@ -1232,10 +1373,15 @@ func (c *client) describe(h *handover.Connection) {
 	}
 	desk := c.app.hub.registry.desks[c.loop.index]
 	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
-	c.conn.describe(h, func(from outqueue.Supplier) int {
-		s, ok := desk.Of(from)
-		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {
-			return ok && v.Channel == s.Name()
+	c.conn.describe(h, func(from outqueue.Supplier) {
+		if s, ok := desk.Of(from); ok {
+			named := func(v handover.Subscription) bool { return v.Channel == s.Name() }
+			h.Pieces = append(h.Pieces,
+				handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)})
+			return
+		}
+		resume.Rest(from, func(b *broadcast) {
+			h.Pieces = append(h.Pieces, handover.Piece{Bytes: b.forConn(&c.conn)})
 		})
 	})
 }
@@ -1295,7 +1441,7 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 	for _, v := range all {
 		if v.Place > 0 {
 			s := held[v.Place-1]
-			c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s})
+			c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, nil})
 		} else {
 			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 			c.touch()
@@ -1320,6 +1466,9 @@ func (h *hub) sections() upgrade.Sections {
 			func(a *app) []byte { return a.counts.State() },
 			func(a *app, b []byte) bool { return a.counts.SetState(b) }),
 		upgrade.Many("last", h.registry.replica.State, h.registry.replica.SetState),
+		upgrade.Records("rings", func(send func([]byte) error) error {
+			return h.rings.State(time.Now(), (*broadcast).payload, send)
+		}, func(b []byte) bool { return h.rings.SetState(b, time.Now(), h.inherit) }),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
@@ -1348,6 +1497,7 @@ type hub struct {
 	// constant after newHub
 	api        *httpapi.Handler[*app]
 	registry   *registry
+	rings      *resume.Rings[*broadcast]
 	loops      *loops
 	watchlists *watchlists.Lists[*app, *client]
 	program    program
@@ -1372,6 +1522,7 @@ type program interface {
 	Remote(r *http.Request) string // the client's address
 	Reports() *reports.Reports     // what is told of clients
 	Webhooks() *webhooks.Sender    // what applications are told
+	Resume() config.Resume         // what channels keep
 }
 
 // reloadable has the apps and the limits that a reload can change. A reloadable never changes;
@@ -1388,7 +1539,8 @@ func (h *hub) known(id string) (a *app, ok bool) { return h.reloadable.Load().Kn
 func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, reports: p.Reports()}
+	h := &hub{registry: newRegistry(ls), loops: ls, program: p, reports: p.Reports(),
+		rings: resume.New[*broadcast](resume.Limits(p.Resume()))}
 	for _, e := range endings { // metrics begin at zero
 		h.reports.Closed.Of(e.word)
 	}
@@ -1424,6 +1576,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		}
 		a.settings.Store(&settings{App: configured})
 		a.hooks.Configure(configured.Account())
+		a.resume.Configure(configured.Secret, h.life(configured), time.Now())
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1432,9 +1585,25 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
 			a.hooks.Configure(webhooks.Account{ID: id})
+			a.resume.Configure("", 0, time.Now())
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
+}
+
+// inherit makes an event that another process has kept.
+func (h *hub) inherit(app string, message []byte, except protocol.SocketID) *broadcast {
+	a, _ := h.known(app)
+	return a.Event(message, except, time.Now())
+}
+
+// life is how long events of an app are kept. The nodes of a cluster keep none: each would number
+// them by itself.
+func (h *hub) life(a *config.App) time.Duration {
+	if h.registry.engine.Later() {
+		return 0
+	}
+	return a.ResumeLife
 }
 
 // Open is part of httpapi.Backend. A client that is not welcome learns so over the WebSocket,
@@ -1561,7 +1730,8 @@ func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
-	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now)
+	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now,
+		a.resume.Keeps(name.String()))
 	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
 	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later
@@ -1665,6 +1835,8 @@ func (h *hub) figures(s *admin.Snapshot) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
 	s.API = h.api.Durations()
+	s.Resumed = admin.Resumed{Recovered: h.rings.Recovered.Load(), Not: h.rings.Not(),
+		Replayed: h.rings.Replayed.Load(), Bytes: h.rings.Bytes()}
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
 	s.Closed, s.Refused = h.reports.Closed.Counts(), h.reports.Refusals.Counts()
 	s.Full = h.program.Full()

@@ -114,8 +114,8 @@ type Client[C, E any] interface {
 	Holds(s *channels.Subscription[C]) bool
 	Pending() *Pending[C, E]
 	// Joined gives the client a subscription that the cluster has granted. last is as in
-	// Engine.Join.
-	Joined(s *channels.Subscription[C], last E)
+	// Engine.Join, ask that of the place.
+	Joined(s *channels.Subscription[C], last E, ask channels.Ask)
 	// Rejoined answers a subscription that the client has already.
 	Rejoined(s *channels.Subscription[C], last E)
 	// Admit says whether the client may stay.
