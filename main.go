@@ -889,11 +889,11 @@ func (s *server) leave() {
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver() error {
-	var inherit func(state []byte, fds []int) error
+	h := upgrade.Heir{Sections: s.hub.sections(), Restore: s.hub.restore}
 	if s.node != nil {
-		inherit = s.node.Inherit
+		h.Inherit = s.node.Inherit
 	}
-	orphan, err := s.heritage.Take(s.upgrades, s.hub.heir(inherit))
+	orphan, err := s.heritage.Take(s.upgrades, h)
 	if err == nil {
 		s.hub.closeUp(orphan)
 	}

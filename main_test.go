@@ -756,7 +756,7 @@ func (v *visitor) unsubscribe(channel string) {
 // flush lets the socket take so many bytes.
 func (v *visitor) flush(n int) {
 	v.blocked = false
-	for ready, _ := v.ready(); n > 0 && ready; ready, _ = v.ready() {
+	for n > 0 && v.ready() {
 		b := v.out.Next(nil)
 		b = b[:min(n, len(b))]
 		v.got, n = append(v.got, b...), n-len(b)
@@ -788,7 +788,7 @@ func (v *visitor) texts() (all []string) {
 // turn does what waits in the inbox of every loop and delivers all.
 func (f *foyer) turn() {
 	for _, l := range f.loops {
-		l.supplied = 0
+		l.outs.EndTurn()
 		for l.runTasks(); l.flows.Jobs() > 0; {
 			l.serveNext(1000)
 		}
@@ -920,7 +920,7 @@ func (p *party) leave(g *guest, name string) {
 func (p *party) turn(l *loop) {
 	waiting := p.hub.registry.desks[l.index]
 	before := slices.Collect(waiting.All)
-	l.supplied = 0
+	l.outs.EndTurn()
 	l.runTasks()
 	for _, s := range before {
 		for _, g := range p.guests {
@@ -1459,7 +1459,9 @@ func TestSuppliedBytesHaveAShare(t *testing.T) {
 	l.flush()
 	late.supply(place, []byte("late"), nil)
 	other.send([]byte("other"))
-	l.supplied = supplyTurnBytes
+	others, large := new(outqueue.Queue), make([]byte, outqueue.TurnBytes) // have had the share
+	others.Supply(&l.outs, others.PushPlace(&l.outs, new(lateBytes)), large, nil)
+	others.Written(&l.outs, len(large))
 	late.flush()
 	late.dirty = true
 	l.flush()

@@ -353,7 +353,7 @@ func (b *broadcast) deliver(l *loop, share int, alone bool) (used int, done bool
 	if done {
 		l.note() // before the deliveries are counted off, see load.Loop.Done
 		b.delivered(l)
-		l.measure(b.at)
+		l.meter.Measure(b.at)
 	}
 	return len(part) * weight, done
 }
@@ -1274,12 +1274,12 @@ func (c *client) handleClosed(e *ending) {
 	c.app.hub.reports.Ended(c, e.word, int(e.code), c.stage >= counted)
 }
 
-// someClients calls yield for clients of a loop whose connections are open, see loop.some. Only
-// the loop calls it.
+// someClients calls yield for clients of a loop whose connections are open, see slots.Table.Some.
+// Only the loop calls it. yield may end clients.
 func someClients(l *loop, from int, yield func(*client) bool) (next int) {
-	return l.some(from, func(c *conn) bool {
+	return l.conns.Some(from, func(c *conn) bool {
 		k, ok := c.handler.(*client)
-		return !ok || yield(k)
+		return !ok || c.state != connOpen || yield(k)
 	})
 }
 
@@ -1353,20 +1353,10 @@ func give(l *loop, to *handover.Batch) error {
 func (c *client) describe(h *handover.Connection) {
 	h.App, h.Socket, h.PingTick = c.app.id, c.id.Number(), c.pingTick
 	h.Library, h.Relay = c.app.hub.libraries.Text(c.library), c.relay
-	if c.control {
-		h.Flags |= handover.Control
-	}
-	if c.pinged {
-		h.Flags |= handover.Pinged
-	}
-	if c.authorized {
-		h.Flags |= handover.Authorized
-	}
+	h.Control, h.Pinged, h.Authorized = c.control, c.pinged, c.authorized
 	if x := c.extra; x != nil {
 		h.LimitEnd, h.Attempts = x.window.State()
-		if h.Remote = x.remote.String(); x.remote.Counted() {
-			h.Flags |= handover.Counted
-		}
+		h.Remote, h.Counted = x.remote.String(), x.remote.Counted()
 		if m := x.identity.Member(); m != nil {
 			h.User = &handover.User{ID: m.ID, Info: m.Info, Watchlist: x.identity.Watched(c)}
 		}
@@ -1386,9 +1376,10 @@ func (c *client) describe(h *handover.Connection) {
 	})
 }
 
-// restore takes a client over from another process, before the loops run. The hub's heirs get what
-// is to be done when all have come.
-func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
+// restore takes over client number n of another process, before the loops run, and deals it out to
+// a loop. The hub's heirs get what is to be done when all have come.
+func (h *hub) restore(n int, v *handover.Connection, fd int) error {
+	l := h.loops.all[n%len(h.loops.all)]
 	a, known := h.known(v.App)
 	c := &client{app: a, id: protocol.SocketIDOf(v.Socket), pingTick: v.PingTick, stage: admitted}
 	if c.handler = c; !known { // it is configured no more
@@ -1398,12 +1389,11 @@ func (h *hub) restore(l *loop, v *handover.Connection, fd int) error {
 		return err
 	}
 	c.library = h.libraries.Hold(v.Library)
-	c.control, c.pinged = v.Flags&handover.Control != 0, v.Flags&handover.Pinged != 0
-	c.authorized = v.Flags&handover.Authorized != 0
+	c.control, c.pinged, c.authorized = v.Control, v.Pinged, v.Authorized
 	if v.Remote != "" {
 		c.setRemote(v.Remote)
 	}
-	if v.Flags&handover.Counted != 0 && c.extra != nil {
+	if v.Counted && c.extra != nil {
 		c.extra.remote.Enter(&h.addresses, math.MaxInt)
 	}
 	if v.Attempts > 0 {
@@ -1476,16 +1466,6 @@ func (h *hub) sections() upgrade.Sections {
 		upgrade.One("closed", h.reports.Closed.State, h.reports.Closed.SetState),
 		upgrade.One("refused", h.reports.Refusals.State, h.reports.Refusals.SetState),
 	}
-}
-
-// heir is what takes over from another process: its connections are dealt out to the loops. inherit
-// takes what the nodes share; nil: there is one.
-func (h *hub) heir(inherit func(state []byte, fds []int) error) upgrade.Heir {
-	all := h.loops.all
-	return upgrade.Heir{Sections: h.sections(), Inherit: inherit,
-		Restore: func(n int, c *handover.Connection, fd int) error {
-			return h.restore(all[n%len(all)], c, fd)
-		}}
 }
 
 // --- Hub ---
@@ -1786,7 +1766,6 @@ func (c *client) AppID() string                 { return c.app.id }
 func (c *client) ID() protocol.SocketID         { return c.id }
 func (c *client) SubscribedTo(name string) bool { return c.find([]byte(name)) != nil }
 func (c *client) Traced() *uint8                { return &c.traced }
-func (c *client) Age() time.Duration            { return c.facts().age }
 func (c *client) Kick(e *protocol.Error)        { c.sendError(e) }
 
 // Address is the client's, with or without a port.
@@ -1804,17 +1783,13 @@ func (c *client) IsUser(id string) bool {
 	return m != nil && m.ID == id || c.waits().HasMember(id) || c.subscriptions.HasUser(id)
 }
 
-func (c *client) Bytes() (in, out int64) {
-	f := c.facts()
-	return f.in, f.out
-}
-
 func (c *client) Describe() operator.Connection {
-	f := c.facts()
+	since := c.loop.group.began.Add(time.Duration(c.since) * time.Second)
 	row := operator.Connection{App: c.app.id, Socket: c.id.String(), Address: c.Address(),
-		Since: f.since, Idle: int64(f.idle / time.Second), In: f.in, Out: f.out,
-		Waiting: f.waiting, Subscriptions: c.countSubscriptions(),
+		Since: since, Idle: int64(c.silence() / time.Second),
+		Waiting: c.out.Bytes(), Subscriptions: c.countSubscriptions(),
 		Library: c.app.hub.libraries.Text(c.library), User: c.subscriptions.User()}
+	row.In, row.Out = c.Bytes()
 	if m := c.identity().Member(); m != nil {
 		row.User = m.ID
 	}

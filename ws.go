@@ -74,9 +74,6 @@ const (
 	// deflateWorthBytes is the length from which messages are compressed. Larger: more traffic.
 	// Smaller: more work that saves little.
 	deflateWorthBytes = 256
-	// supplyTurnBytes bounds the supplied bytes that a loop writes in a turn. Larger: others wait
-	// longer behind lists of members. Smaller: such lists take more turns.
-	supplyTurnBytes = 2 << 20
 
 	// The shares of a turn of a loop bound each kind of work before the next one. New connections
 	// and tasks are always served. Larger shares: the others wait longer. Smaller ones: more turns,
@@ -411,23 +408,14 @@ func (a *adoption) refuse(l *loop) {
 	l.group.sockets.Add(-1)
 }
 
-// facts is what a connection knows of itself.
-type facts struct {
-	since   time.Time     // when the loop got it
-	age     time.Duration // since then
-	idle    time.Duration // since the last bytes were received
-	in, out int64         // bytes, as the system counts them; -1: it does not
-	waiting int           // bytes that the peer has not taken
-}
+// Age is how long the loop has had c; silence is how long nothing has come from the peer. Only the
+// loop may ask.
+func (c *conn) Age() time.Duration     { return time.Duration(c.loop.now-c.since) * time.Second }
+func (c *conn) silence() time.Duration { return time.Duration(c.loop.now-c.seen) * time.Second }
 
-// facts tells how c stands. Only the loop may ask.
-func (c *conn) facts() facts {
-	l := c.loop
-	in, out := c.sock.Bytes(l.poller)
-	ticks := func(n uint32) time.Duration { return time.Duration(n) * time.Second }
-	return facts{l.group.began.Add(ticks(c.since)), ticks(l.now - c.since), ticks(l.now - c.seen),
-		in, out, c.out.Bytes()}
-}
+// Bytes are those received and sent, as the system counts them; -1: it does not. Only the loop may
+// ask.
+func (c *conn) Bytes() (in, out int64) { return c.sock.Bytes(c.loop.poller) }
 
 // remoteAddr is the address of the socket's peer. Only the loop may ask.
 func (c *conn) remoteAddr() string { return c.sock.RemoteAddr(c.loop.poller) }
@@ -781,29 +769,15 @@ func (c *conn) supply(place *outqueue.Place, b, more []byte) {
 	c.touch()
 }
 
-// ready says whether the head of the queue can be written now. If the head has no bytes yet, ready
-// asks the supplier for them. If the turn has had its share of supplied bytes, the head waits for
-// the next turn. supplied says that the bytes of the head were supplied.
-func (c *conn) ready() (ready, supplied bool) {
-	place, ok := c.out.Head(&c.loop.outs)
-	switch {
-	case !ok:
-		return false, false
-	case place == nil:
-		return true, false
-	case place.Waits():
-		if !c.blocked {
-			place.Ask()
-		}
-		return false, false
-	case c.loop.supplied >= supplyTurnBytes:
-		if !c.deferred {
-			c.deferred = true
-			c.loop.deferred = append(c.loop.deferred, c)
-		}
-		return false, false
+// ready says whether the head of the queue can be written now. If the turn has had its share of
+// supplied bytes, the head waits for the next turn.
+func (c *conn) ready() bool {
+	now, later := c.out.Ready(&c.loop.outs, c.blocked)
+	if later && !c.deferred {
+		c.deferred = true
+		c.loop.deferred = append(c.loop.deferred, c)
 	}
-	return true, true
+	return now
 }
 
 // touch makes the loop flush c at the end of the turn.
@@ -824,7 +798,7 @@ func (c *conn) write() {
 func (c *conn) tryWrite() error {
 	l := c.loop
 	for {
-		ready, supplied := c.ready()
+		ready := c.ready()
 		if !ready && !c.blocked {
 			return nil
 		}
@@ -833,9 +807,6 @@ func (c *conn) tryWrite() error {
 			b = c.out.Next(l.out)
 		}
 		n, err := c.sock.Write(l.poller, b)
-		if supplied {
-			l.supplied += n
-		}
 		c.out.Written(&l.outs, n)
 		if err == poll.ErrAgain {
 			c.blocked = true
@@ -979,8 +950,7 @@ type loop struct {
 	skipped  int   // events of this turn for connections that are held
 	readSize int   // bytes to read from each connection in this turn
 
-	supplied int     // supplied bytes that this turn has written
-	deferred []*conn // connections that wait for the next turn because of supplied
+	deferred []*conn // connections that wait for the next turn, see ready
 
 	// any goroutine may use these
 	inbox inbox.Inbox[task]
@@ -1052,12 +1022,9 @@ func (l *loop) run() {
 	}
 }
 
-// measure counts the time from begun to the end of the turn in which everything has been written.
-func (l *loop) measure(begun time.Time) { l.meter.Measure(begun) }
-
 // endTurn publishes the figures of the turn that began at start.
 func (l *loop) endTurn(start time.Time) {
-	l.supplied = 0
+	l.outs.EndTurn()
 	for i, c := range l.deferred {
 		if l.deferred[i], c.deferred = nil, false; c.state != connClosed {
 			c.touch()
@@ -1176,16 +1143,6 @@ func (l *loop) unplace(c *conn) {
 	l.conns.Free(c.slot)
 }
 
-// some calls yield for open connections, from a slot on, until yield returns false; -1: to the end.
-func (l *loop) some(from int, yield func(*conn) bool) (next int) {
-	for i := from; i < l.conns.Slots(); i++ { // yield may close connections, but not add any
-		if c := l.conns.At(uint32(i)); c != nil && c.state == connOpen && !yield(c) {
-			return i + 1
-		}
-	}
-	return -1
-}
-
 // find returns the connection of a token, or nil if the connection has gone.
 func (l *loop) find(token uint64) *conn {
 	if c := l.conns.At(uint32(token)); c != nil && c.token() == token {
@@ -1253,9 +1210,7 @@ func (c *conn) farewell() (b []byte, spread bool) {
 // describe tells h what this file knows of c. place tells it what waits for bytes.
 func (c *conn) describe(h *handover.Connection, place func(outqueue.Supplier)) {
 	h.MaxMessage, h.Since, h.Seen = uint32(c.maxMessage), c.since, c.seen
-	if c.deflate {
-		h.Flags |= handover.Deflate
-	}
+	h.Deflate = c.deflate
 	if p := c.partial; p != nil {
 		f := &p.header
 		h.Partial = handover.Partial{Head: p.head[:p.headLen], InFrame: p.inFrame, Length: f.length,
@@ -1285,7 +1240,7 @@ func (l *loop) restore(c *conn, h *handover.Connection, fd int) error {
 	l.group.sockets.Add(1)
 	l.place(c)
 	c.sock, c.state, c.seen, c.since = sock, connOpen, h.Seen, h.Since
-	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Flags&handover.Deflate != 0
+	c.maxMessage, c.deflate = int32(h.MaxMessage), h.Deflate
 	if c.relay = h.Relay; c.relay != 0 {
 		l.group.held.Came(c.relay)
 	}

@@ -256,7 +256,7 @@ func giveRecorded(g *handover.Giver, text string, main, admin, server any) (err 
 	}
 	batch := g.Batch()
 	err = batch.Add(&handover.Connection{App: "app-id", Socket: 1<<32 + 1, MaxMessage: 10_000,
-		Flags: handover.Authorized, Seen: 60, Partial: handover.Partial{Head: []byte{0x81}},
+		Authorized: true, Seen: 60, Partial: handover.Partial{Head: []byte{0x81}},
 		Pieces:        []handover.Piece{{Bytes: []byte("\x81\x06unsent")}},
 		Subscriptions: []handover.Subscription{{Channel: "cache-faults"}}}, fds[2])
 	for _, step := range []func() error{batch.Flush, g.Finish, g.Yours} {

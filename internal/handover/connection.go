@@ -5,12 +5,17 @@ package handover
 type Connection struct {
 	App     string
 	Socket  uint64 // protocol.SocketID.Number
-	Flags   Flags
 	Library string // what the client calls itself
 	Remote  string // the peer's address, where the socket does not tell it
 	// Relay is the number of the relay that has the client's socket, see package relay; 0: none.
 	// The socket is one end of a pair then.
 	Relay uint8
+
+	Deflate    bool // permessage-deflate was negotiated
+	Control    bool // the client uses control frames
+	Pinged     bool // it was pinged at PingTick, and has not answered
+	Authorized bool // or it need not be
+	Counted    bool // among those of its address
 
 	MaxMessage uint32 // bytes
 	Since      uint32 // tick of the adoption
@@ -27,16 +32,11 @@ type Connection struct {
 	User          *User // nil: not signed in
 }
 
-// Flags are facts of a connection.
-type Flags uint32
-
-const (
-	Deflate    Flags = 1 << iota // permessage-deflate was negotiated
-	Control                      // the client uses control frames
-	Pinged                       // it was pinged at PingTick, and has not answered
-	Authorized                   // or it need not be
-	Counted                      // among those of its address
-)
+// flags are the facts that travel as one number, from its lowest bit on. The order never changes;
+// more may come at the end.
+func (c *Connection) flags() [5]*bool {
+	return [...]*bool{&c.Deflate, &c.Control, &c.Pinged, &c.Authorized, &c.Counted}
+}
 
 // Partial is the state of reading between two frames, or in one.
 type Partial struct {
@@ -153,7 +153,13 @@ type sharer struct {
 func (c *Connection) append(b []byte, long *sharer) []byte {
 	b = addText(b, tagApp, c.App)
 	b = addNumber(b, tagSocket, c.Socket)
-	b = addNumber(b, tagFlags, uint32(c.Flags))
+	flags := uint32(0)
+	for i, holds := range c.flags() {
+		if *holds {
+			flags |= 1 << i
+		}
+	}
+	b = addNumber(b, tagFlags, flags)
 	b = addText(b, tagLibrary, c.Library)
 	b = addText(b, tagRemote, c.Remote)
 	b = addNumber(b, tagMaxMessage, c.MaxMessage)
@@ -266,7 +272,10 @@ func connectionOf(record []byte, shared [][]byte) (c Connection, ok bool) {
 		case tagSocket:
 			c.Socket = f.n
 		case tagFlags:
-			c.Flags = fits[Flags](&r, f)
+			bits := fits[uint32](&r, f)
+			for i, holds := range c.flags() {
+				*holds = bits>>i&1 != 0
+			}
 		case tagLibrary:
 			c.Library = f.text()
 		case tagRemote:

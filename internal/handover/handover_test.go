@@ -59,10 +59,11 @@ func drawn(rng *rand.Rand, shared [][]byte) *Connection {
 		}
 		return append([]byte{}, text(9)...)
 	}
-	c := &Connection{App: text(9), Socket: rng.Uint64(), Flags: Flags(rng.Uint32()),
+	c := &Connection{App: text(9), Socket: rng.Uint64(),
 		Library: text(20), Remote: text(20), MaxMessage: rng.Uint32N(1 << 31),
 		Since: rng.Uint32(), Seen: rng.Uint32(), PingTick: rng.Uint32(), LimitEnd: rng.Uint32(),
-		Attempts: rng.Uint32(), Unread: bytesOf(900)}
+		Attempts: rng.Uint32(), Unread: bytesOf(900), Deflate: yes(), Control: yes(), Pinged: yes(),
+		Authorized: yes(), Counted: yes()}
 	if yes() {
 		c.MaxMessage = 1 << 20
 		p := &c.Partial

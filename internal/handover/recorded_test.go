@@ -25,7 +25,8 @@ func everything() (names []string, sections map[string]string, all []*Connection
 	sections = map[string]string{"app": "\x06app-id state", "empty": "",
 		"last": strings.Repeat("e", maxFrame+7)}
 	all = []*Connection{
-		{App: "app-id", Socket: 1<<63 | 5, Flags: Deflate | Control | Pinged | Authorized | Counted,
+		{App: "app-id", Socket: 1<<63 | 5, Deflate: true, Control: true,
+			Pinged: true, Authorized: true, Counted: true,
 			Library: "pusher-js 8.4.0", Remote: "[2001:db8::1]:5000", Relay: 2,
 			MaxMessage: 10_000, Since: 1, Seen: 200, PingTick: 201, LimitEnd: 260, Attempts: 7,
 			Partial: Partial{InFrame: true, Length: 400, Left: 300, Mask: 0xdeadbeef, Op: 0,

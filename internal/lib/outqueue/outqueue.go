@@ -22,6 +22,10 @@ const LinkBytes = 48
 // Smaller: a peer with many places holds more memory than its queue shows.
 const PlaceBytes = 256
 
+// TurnBytes is how many supplied bytes the queues of a pool may write in a turn. Larger: others
+// wait longer behind supplied bytes. Smaller: such bytes take more turns.
+const TurnBytes = 2 << 20
+
 // link is one slice of a queue.
 type link struct {
 	next  *link // the next link in the queue; the last link points to the first
@@ -84,6 +88,8 @@ type Pool struct {
 	spare  *link // the unused links, each the next of the one before
 	spares int
 	most   int // how many unused links are kept
+
+	supplied int // supplied bytes that this turn has written
 }
 
 // NewPool returns a pool. Each of its queues takes nothing more once more than limit bytes wait in
@@ -94,6 +100,9 @@ func NewPool(limit, most int) Pool {
 
 // Bytes returns how many bytes wait in all queues; shared bytes count in each queue.
 func (p *Pool) Bytes() int { return p.bytes }
+
+// EndTurn begins the next turn, in which TurnBytes supplied bytes may be written again.
+func (p *Pool) EndTurn() { p.supplied = 0 }
 
 // Links returns the number of slices and places in all queues.
 func (p *Pool) Links() int { return p.links }
@@ -261,6 +270,26 @@ func (q *Queue) Head(p *Pool) (place *Place, ok bool) {
 	return nil, false
 }
 
+// Ready says whether the first slice can be written now. If its bytes are still to be supplied, and
+// the peer is not stuck, Ready asks the supplier for them. If the turn has written TurnBytes
+// already, a supplied slice can be written later, in the next turn.
+func (q *Queue) Ready(p *Pool, stuck bool) (now, later bool) {
+	place, ok := q.Head(p)
+	switch {
+	case !ok:
+		return false, false
+	case place == nil:
+		return true, false
+	case place.Waits():
+		if !stuck {
+			place.Ask()
+		}
+		return false, false
+	}
+	later = p.supplied >= TurnBytes
+	return !later, later
+}
+
 // Next returns the next bytes: the first slice, or as many whole slices as fit into buf, copied
 // there. The queue must not be empty, and its head must not wait to be supplied.
 func (q *Queue) Next(buf []byte) []byte {
@@ -287,6 +316,8 @@ func (q *Queue) Written(p *Pool, n int) {
 		if n < len(k.b) {
 			if k.b, k.cut = k.b[n:], true; k.place == nil {
 				plain += n
+			} else {
+				p.supplied += n
 			}
 			break
 		}
@@ -297,6 +328,7 @@ func (q *Queue) Written(p *Pool, n int) {
 		} else {
 			q.count(p, -plain)
 			plain = 0
+			p.supplied += len(k.b)
 			q.drop(p, k)
 		}
 	}

@@ -268,6 +268,46 @@ func TestNextCopiesShortSlicesOnly(t *testing.T) {
 	}
 }
 
+// A turn writes its share of supplied bytes, and all that was pushed.
+func TestReady(t *testing.T) {
+	pool := NewPool(limit, 4)
+	var first, second, plain Queue
+	from := new(supplier)
+	ready := func(q *Queue, stuck, wantNow, wantLater bool) {
+		t.Helper()
+		if now, later := q.Ready(&pool, stuck); now != wantNow || later != wantLater {
+			t.Errorf("got %v, %v, want %v, %v", now, later, wantNow, wantLater)
+		}
+	}
+	ready(&first, false, false, false)
+	place, other := first.PushPlace(&pool, from), second.PushPlace(&pool, new(supplier))
+	plain.Push(&pool, []byte("x"))
+	if ready(&first, true, false, false); from.wanted != 0 {
+		t.Error("the bytes for a peer that is stuck are wanted")
+	}
+	if ready(&first, false, false, false); from.wanted != 1 {
+		t.Error("the bytes are not wanted")
+	}
+	first.Supply(&pool, place, make([]byte, TurnBytes+1), nil)
+	second.Supply(&pool, other, []byte("y"), nil)
+	ready(&first, true, true, false)
+	first.Written(&pool, TurnBytes-1)
+	ready(&second, false, true, false)
+	first.Written(&pool, 1)
+	ready(&first, false, false, true)
+	ready(&second, false, false, true)
+	ready(&plain, false, true, false)
+	pool.EndTurn()
+	ready(&first, false, true, false)
+	first.Written(&pool, 1)
+	if ready(&first, false, false, false); from.dropped != 1 {
+		t.Error("the place is there although all was written")
+	}
+	if second.Written(&pool, 1); pool.supplied != 2 {
+		t.Errorf("%d bytes count in the turn, want 2", pool.supplied)
+	}
+}
+
 func TestPushDoesNotAllocate(t *testing.T) {
 	pool := NewPool(limit, 4)
 	var q Queue

@@ -59,6 +59,16 @@ func (t *Table[T]) All(yield func(*T) bool) {
 	}
 }
 
+// Some is All from a slot on. next is the slot to go on from; -1: there are no more.
+func (t *Table[T]) Some(from int, yield func(*T) bool) (next int) {
+	for i := from; i < len(t.all); i++ {
+		if x := t.all[i]; x != nil && !yield(x) {
+			return i + 1
+		}
+	}
+	return -1
+}
+
 // Shrink frees the memory that many items needed, if none is left. It returns whether it did so.
 // The slots begin at 0 then.
 func (t *Table[T]) Shrink() bool {

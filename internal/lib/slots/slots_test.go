@@ -2,6 +2,7 @@ package slots
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -54,6 +55,31 @@ func TestTable(t *testing.T) {
 	}
 	if table.At(uint32(table.Slots())) != nil || table.At(1<<32-1) != nil {
 		t.Error("a slot that does not exist has an item")
+	}
+}
+
+// Some goes through the items in several calls.
+func TestSome(t *testing.T) {
+	var table Table[item]
+	var all []*item
+	for range 10 {
+		x := new(item)
+		x.slot, x.generation = table.Put(x)
+		all = append(all, x)
+	}
+	table.Free(4)
+	all = slices.Delete(all, 4, 5)
+	var got []*item
+	for from := 0; from >= 0; {
+		n := 0
+		from = table.Some(from, func(x *item) bool {
+			got = append(got, x)
+			n++
+			return n < 3
+		})
+	}
+	if !slices.Equal(got, all) || table.Some(10, nil) != -1 {
+		t.Errorf("got %v, want %v", got, all)
 	}
 }
 
