@@ -43,6 +43,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/engine"
 	"reverb/internal/handover"
+	"reverb/internal/history"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
@@ -65,7 +66,6 @@ import (
 	"reverb/internal/operator"
 	"reverb/internal/protocol"
 	"reverb/internal/reports"
-	"reverb/internal/resume"
 	"reverb/internal/signins"
 	"reverb/internal/subscriptions"
 	"reverb/internal/topics"
@@ -103,11 +103,11 @@ func (s *settings) credentials() protocol.Credentials {
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
-	id          string                  // constant
-	hub         *hub                    // constant
-	channels    *channels.App[*client]  // constant
-	hooks       *webhooks.App           // constant
-	resume      *resume.App[*broadcast] // constant
+	id          string                   // constant
+	hub         *hub                     // constant
+	channels    *channels.App[*client]   // constant
+	hooks       *webhooks.App            // constant
+	history     *history.App[*broadcast] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // it publishes nothing while memory is short, see relief
@@ -123,8 +123,8 @@ type app struct {
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		flows: make([]flow, len(h.loops.all)), turnstile: turnstile.New()}
-	a.resume = h.rings.App(id)
-	a.channels = h.registry.channels.NewApp(id, watch{a.hooks, a.resume})
+	a.history = h.rings.App(id)
+	a.channels = h.registry.channels.NewApp(id, watch{a.hooks, a.history})
 	a.counts.Loops, a.counts.Channels = make([]admin.Traffic, len(a.flows)), a.channels.Counts
 	for i := range a.flows {
 		a.flows[i].held.Full = func() bool {
@@ -137,7 +137,7 @@ func (h *hub) newApp(id string) *app {
 // watch is told what happens to the channels of an app, for its webhooks and for what it keeps.
 type watch struct {
 	*webhooks.App
-	kept *resume.App[*broadcast]
+	kept *history.App[*broadcast]
 }
 
 func (w watch) Changed(channel, user string, gone, vanished bool) {
@@ -275,11 +275,11 @@ func newEventBroadcast(a *app, name, data []byte, channel, user string, except p
 	now time.Time, kept bool) *broadcast {
 	size := len(data) + len(name) + len(channel) + len(user) + 64
 	if kept {
-		size += resume.StampBytes
+		size += history.StampBytes
 	}
 	message := protocol.AppendEvent(beginFrame(size), name, data, channel, user)
 	if kept {
-		message = resume.Room(message)
+		message = history.Room(message)
 	}
 	return &broadcast{encodedText: encodedText{plain: endFrame(message)}, app: a, except: except,
 		at: now, kept: kept}
@@ -291,15 +291,15 @@ func (b *broadcast) Payload() []byte { return b.payload() }
 // Keep is part of channels.Event.
 func (b *broadcast) Keep(channel string, now time.Time) {
 	if b.kept {
-		b.app.resume.Append(channel, b, now)
+		b.app.history.Append(channel, b, now)
 	}
 }
 
-// Stamp is part of resume.Event.
-func (b *broadcast) Stamp(at resume.Offset) { resume.Stamp(b.plain, at) }
+// Stamp is part of history.Event.
+func (b *broadcast) Stamp(at history.Offset) { history.Stamp(b.plain, at) }
 
 // bare is the message without its offset, which is none for a client that begins after it.
-func (b *broadcast) bare() []byte { return resume.Bare(b.payload()) }
+func (b *broadcast) bare() []byte { return history.Bare(b.payload()) }
 
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
@@ -416,7 +416,7 @@ type moment struct {
 	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
 	missed bool         // it is cache_miss
 	last   *broadcast   // the event that behind is; nil: it is none
-	mark   resume.Mark  // of the channel's ring; the zero Mark: it has none
+	wish   *wish        // has the moment for those who resume; nil: the channel keeps nothing
 }
 
 // listed is a channel whose members are listed.
@@ -433,14 +433,14 @@ func (v listed) Last() *memberlists.Last { return &v.of.Last }
 func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
-	w := wish{App: v.app.resume, Channel: v.name}
-	var ask channels.Ask
-	if v.app.resume.Keeps(v.name) {
-		ask = &w
+	var ask engine.Ask
+	w := v.app.history.Look(v.name)
+	if w != nil {
+		ask = w
 	}
 	now := v.app.hub.registry.channels.Look(v.of, encode, ask, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
-		At: moment{since: now.Since, last: now.Last, mark: w.Mark}}
+		At: moment{since: now.Since, last: now.Last, wish: w}}
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
@@ -460,9 +460,9 @@ func (r *registry) openDesks(size int64) {
 
 // joiner is a subscriber that gets a list of members in its send queue.
 type joiner struct {
-	c         *client
-	sub       *subscription
-	*returner // nil: it does not resume
+	c    *client
+	sub  *subscription
+	back *wish // nil: it does not resume
 }
 
 var _ memberlists.Taker[moment] = joiner{}
@@ -474,10 +474,8 @@ func (j joiner) Channel() memberlists.Channel[moment] {
 func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.c.queueSupply(from) }
 
 func (j joiner) Supply(at *outqueue.Place, b, more []byte) {
-	j.c.supply(at, b, more)
-	if j.returner != nil && j.replay != nil {
-		resume.Flow(j.c, j.replay, at)
-		j.replay = nil
+	if j.c.supply(at, b, more); j.back != nil {
+		j.back.Flow(j.c, at)
 	}
 }
 
@@ -488,7 +486,7 @@ func (j joiner) TooSlow()   { j.c.close(endSlowList) }
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 	f := &encodedText{plain: list.Plain()}
 	j.c.app.hub.registry.channels.Listed(j.sub, at.since)
-	if j.returner != nil && at.mark != (resume.Mark{}) {
+	if j.back != nil && at.wish != nil {
 		return j.formResumed(f, at)
 	}
 	if b = f.plain; f.deflates(&j.c.conn) && len(b) <= maxListDeflated {
@@ -507,11 +505,11 @@ func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 
 // formResumed is Form for a client that resumes. Its list is not compressed: the answer is in it.
 func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
-	j.Mark = at.mark
-	text := encodeText(j.answer(list.payload()))
+	j.back.Mark = at.wish.Mark
+	text := encodeText(j.back.Answer(list.payload(), time.Now()))
 	j.c.noteSent(text.payload())
 	switch {
-	case j.recovered:
+	case j.back.Recovered:
 	case at.last != nil:
 		bare := encodeText(at.last.bare())
 		j.c.noteSent(bare.payload())
@@ -526,40 +524,13 @@ func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
 
 // --- Clients that come back ---
 //
-// internal/resume keeps the events of channels, and knows what a client has missed.
+// internal/history keeps the events of channels, and knows what a client has missed.
 
-type wish = resume.Wish[*broadcast]
+type wish = history.Wish[*broadcast]
 
-// returner is a subscriber that resumes.
-type returner struct {
-	wish
-	recovered bool
-	replay    *resume.Replay[*broadcast] // what it has missed, on its way; nil: nothing
-}
+var _ history.Conn[*broadcast] = (*client)(nil)
 
-// answer makes the answer to the subscription of message, which is the answer without it. From now
-// on recovered and replay are known.
-func (v *returner) answer(message []byte) []byte {
-	answer, replay := v.Resume(time.Now())
-	v.recovered, v.replay = answer.Recovered, replay
-	return answer.Append(message[: len(message)-1 : len(message)-1])
-}
-
-// returns reads what a client says of itself when it subscribes; nil: it does not resume.
-func (c *client) returns(d *protocol.Subscription) *returner {
-	if d.Resume == nil || !c.app.resume.Keeps(d.Channel) {
-		return nil
-	}
-	ask := resume.ParseAsk(d.Resume)
-	if ask == nil {
-		return nil
-	}
-	return &returner{wish: wish{Ask: *ask, App: c.app.resume, Channel: d.Channel}}
-}
-
-var _ resume.Conn[*broadcast] = (*client)(nil)
-
-// Frame is part of resume.Conn.
+// Frame is part of history.Conn.
 func (c *client) Frame(b *broadcast) []byte {
 	c.noteSent(b.payload())
 	return b.forConn(&c.conn)
@@ -689,8 +660,8 @@ func (c *client) Open() bool                 { return c.state == connOpen }
 func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) == s }
 func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
-func (c *client) Joined(s *subscription, last *broadcast, ask channels.Ask) {
-	back, _ := ask.(*returner)
+func (c *client) Joined(s *subscription, last *broadcast, ask engine.Ask) {
+	back, _ := ask.(*wish)
 	if s.Kind().User {
 		c.extra.identity.Entered(c, s)
 		return
@@ -1008,7 +979,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		s = nil
 	}
 	var last *broadcast
-	var back *returner
+	var back *wish
 	switch {
 	case s != nil: // it resumes nothing: it has got what came since it subscribed
 		later := false
@@ -1026,7 +997,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		return
 	default:
 		full, p := false, c.place(name, m)
-		if back = c.returns(&d); back != nil {
+		if back = c.app.history.Wish(d.Channel, d.Resume); back != nil {
 			p.Ask = back
 		}
 		if s, last, full = registry.engine.Join(c.app, p); full {
@@ -1060,16 +1031,16 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		c.sendError(e)
 		return
 	}
-	told, why := e.Refusal(reason)
+	told, why, message := e.Refusal(channel, reason)
 	c.app.hub.reports.Refused(c, e.Word, channel, e.Code, why)
 	c.sendError(told)
-	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
+	c.sendText(message)
 }
 
 // sendJoined answers a subscription, on a presence channel with the list of members. last is the
 // last event of another cache channel; nil: none is remembered. back is nil for a client that does
 // not resume.
-func (c *client) sendJoined(s *subscription, last *broadcast, back *returner) {
+func (c *client) sendJoined(s *subscription, last *broadcast, back *wish) {
 	if s.Kind().Presence {
 		c.app.hub.reports.Look(c)
 		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, back})
@@ -1077,14 +1048,12 @@ func (c *client) sendJoined(s *subscription, last *broadcast, back *returner) {
 	}
 	succeeded := protocol.EncodeSucceeded(s.Name())
 	if back != nil {
-		succeeded = back.answer(succeeded)
+		succeeded = back.Answer(succeeded, time.Now())
 	}
 	c.sendText(succeeded)
 	switch {
-	case back != nil && back.recovered:
-		if back.replay != nil {
-			resume.Flow(c, back.replay, nil)
-		}
+	case back != nil && back.Recovered:
+		back.Flow(c, nil)
 	case last != nil && back != nil:
 		c.sendText(last.bare())
 	case last != nil:
@@ -1370,7 +1339,7 @@ func (c *client) describe(h *handover.Connection) {
 				handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)})
 			return
 		}
-		resume.Rest(from, func(b *broadcast) {
+		history.Rest(from, func(b *broadcast) {
 			h.Pieces = append(h.Pieces, handover.Piece{Bytes: b.forConn(&c.conn)})
 		})
 	})
@@ -1477,7 +1446,7 @@ type hub struct {
 	// constant after newHub
 	api        *httpapi.Handler[*app]
 	registry   *registry
-	rings      *resume.Rings[*broadcast]
+	rings      *history.Rings[*broadcast]
 	loops      *loops
 	watchlists *watchlists.Lists[*app, *client]
 	program    program
@@ -1520,7 +1489,7 @@ func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h := &hub{registry: newRegistry(ls), loops: ls, program: p, reports: p.Reports(),
-		rings: resume.New[*broadcast](resume.Limits(p.Resume()))}
+		rings: history.New[*broadcast](history.Limits(p.Resume()))}
 	for _, e := range endings { // metrics begin at zero
 		h.reports.Closed.Of(e.word)
 	}
@@ -1556,7 +1525,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		}
 		a.settings.Store(&settings{App: configured})
 		a.hooks.Configure(configured.Account())
-		a.resume.Configure(configured.Secret, h.life(configured), time.Now())
+		a.history.Configure(configured.Secret, h.life(configured), time.Now())
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1565,7 +1534,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
 			a.hooks.Configure(webhooks.Account{ID: id})
-			a.resume.Configure("", 0, time.Now())
+			a.history.Configure("", 0, time.Now())
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
@@ -1711,7 +1680,7 @@ func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now,
-		a.resume.Keeps(name.String()))
+		a.history.Keeps(name.String()))
 	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
 	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later

@@ -25,8 +25,8 @@ func writeResumed(m *metrics.Writer, r *Resumed) {
 		{"resume_kept_bytes", "gauge", "Bytes of events that are kept for clients that come back.",
 			float64(r.Bytes)},
 	})
-	m.Family("resume_not_recovered_total", "counter", "Subscriptions of clients that came back and "+
-		"were told that something is missing, by the reason.")
+	m.Family("resume_not_recovered_total", "counter", "Subscriptions of clients that came back "+
+		"and were told that something is missing, by the reason.")
 	for _, why := range slices.Sorted(maps.Keys(r.Not)) {
 		m.Sample(float64(r.Not[why]), "reason", why)
 	}

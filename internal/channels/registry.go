@@ -67,7 +67,7 @@ type Event[C any] interface {
 	// Post is called under a lock, which keeps the events of a channel in order. So it must not
 	// wait, and must not call the registry. It must not retain on.
 	Post(channel string, to Audience[C], on []int32)
-	// Keep is called before Post, under the same lock and with its rules, for what Publish publishes.
+	// Keep is called before Post, under the same lock and with its rules, for what Publish gives.
 	Keep(channel string, now time.Time)
 	Payload() []byte // the message
 	Size() int       // the bytes that it takes as a last event
@@ -313,9 +313,9 @@ func (sh *shard[C]) addLocked(hash uint32, a *App[C], name protocol.Name) *chann
 
 // --- Coming and going ---
 
-// Ask is told the moment of a place: the subscriber hears every event that is published after it,
+// ask is told the moment of a place: the subscriber hears every event that is published after it,
 // and none of before. It is called under a lock, with the rules of Event.Post.
-type Ask interface{ Moment(now time.Time) }
+type ask interface{ Moment(now time.Time) }
 
 // Place is a place on a channel for a connection.
 type Place[C any, E any] struct {
@@ -325,7 +325,7 @@ type Place[C any, E any] struct {
 	Conn   C
 	Loop   int              // of the connection
 	Member *protocol.Member // the signed user, which presence channels need; nil: none
-	Ask    Ask              // what the caller wants to know of the moment; nil: nothing
+	Ask    ask              // what the caller wants to know of the moment; nil: nothing
 	// Restored says that the connection had the place in another process: it is new to nobody, so
 	// nobody is told.
 	Restored bool
@@ -611,7 +611,7 @@ type Look[E any] struct {
 
 // Look returns a presence channel as it is now, with its members if list is set. ask is told the
 // moment of a subscriber for whom Listed follows; it may be nil.
-func (r *Registry[C, E]) Look(of *Members[C], list bool, ask Ask, now time.Time) Look[E] {
+func (r *Registry[C, E]) Look(of *Members[C], list bool, ask ask, now time.Time) Look[E] {
 	ch := of.ch
 	sh := r.lockOf(ch)
 	defer sh.mu.Unlock()

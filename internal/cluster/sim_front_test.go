@@ -315,7 +315,7 @@ func (v *simSeat) Holds(s *channels.Subscription[*simSeat]) bool {
 func (v *simSeat) Admit(ok bool) { v.front.s.w.state("seat: counted") }
 
 // Joined is told that the cluster has let the client in.
-func (v *simSeat) Joined(s *channels.Subscription[*simSeat], last *simCast, _ channels.Ask) {
+func (v *simSeat) Joined(s *channels.Subscription[*simSeat], last *simCast, _ engine.Ask) {
 	l := v.front.loops[v.loop]
 	if v.client.cancelled || v.waits.Len() > 0 {
 		v.front.s.fail("%s, which has left %s, is let in", v.client.user, v.topic)

@@ -159,7 +159,7 @@ func (c *guest) Pending() *Pending[*guest, *note]            { return &c.waits }
 func (c *guest) Holds(s *channels.Subscription[*guest]) bool { return c.subs[s.Name()] == s }
 
 func (c *guest) Admit(ok bool) { c.say("%s may stay: %v", c.name, ok) }
-func (c *guest) Joined(s *channels.Subscription[*guest], last *note, _ channels.Ask) {
+func (c *guest) Joined(s *channels.Subscription[*guest], last *note, _ Ask) {
 	c.joined("joined", s, last)
 }
 func (c *guest) Rejoined(s *channels.Subscription[*guest], last *note) {

@@ -1,9 +1,11 @@
-package resume
+package history
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
+	"reverb/internal/lib/outqueue"
 	"reverb/internal/protocol"
 )
 
@@ -23,24 +25,59 @@ type Ask struct {
 	bad     bool
 }
 
-// Wish is the ask of one subscriber to a channel. It is a channels.Ask.
+// Wish is what a subscriber to a channel asks, and what it gets. It is a channels.Ask. The loop of
+// the subscriber owns it, but for Moment.
 type Wish[E Event] struct {
 	Ask
-	App     *App[E]
-	Channel string
+	app       *App[E]
+	channel   string
+	Recovered bool       // known after Answer: it gets all that it has missed
+	replay    *missed[E] // that; nil: nothing, or Flow has it
+}
+
+// Wish reads the value of resume in a subscription to a channel, see parseAsk; nil: the subscriber
+// does not resume, or the channel keeps nothing.
+func (a *App[E]) Wish(channel string, value []byte) *Wish[E] {
+	if value == nil || !a.Keeps(channel) {
+		return nil
+	}
+	ask := parseAsk(value)
+	if ask == nil {
+		return nil
+	}
+	return &Wish[E]{Ask: *ask, app: a, channel: channel}
+}
+
+// Look is a wish that only gets the moment; nil: the channel keeps nothing.
+func (a *App[E]) Look(channel string) *Wish[E] {
+	if !a.Keeps(channel) {
+		return nil
+	}
+	return &Wish[E]{app: a, channel: channel}
 }
 
 // Moment notes the moment of the subscriber's place.
-func (w *Wish[E]) Moment(now time.Time) { w.Mark = w.App.Mark(w.Channel, now) }
+func (w *Wish[E]) Moment(now time.Time) { w.Mark = w.app.Mark(w.channel, now) }
 
-// Resume is App.Resume.
-func (w *Wish[E]) Resume(now time.Time) (Answer, *Replay[E]) {
-	return w.App.Resume(w.Channel, &w.Ask, now)
+// Answer puts the answer into a message, which is that to a subscriber that does not resume. It is
+// called once, and Flow after it.
+func (w *Wish[E]) Answer(message []byte, now time.Time) []byte {
+	answer, replay := w.app.resume(w.channel, &w.Ask, now)
+	w.Recovered, w.replay = answer.Recovered, replay
+	return answer.append(bytes.Clone(message[:len(message)-1]))
 }
 
-// ParseAsk reads the value of resume in the data of pusher:subscribe; nil: the client does not
+// Flow sends what the subscriber has missed, see the function Flow.
+func (w *Wish[E]) Flow(to Conn[E], behind *outqueue.Place) {
+	if w.replay != nil {
+		Flow(to, w.replay, behind)
+		w.replay = nil
+	}
+}
+
+// parseAsk reads the value of resume in the data of pusher:subscribe; nil: the client does not
 // resume. What makes no sense is answered as a forged position is.
-func ParseAsk(value []byte) *Ask {
+func parseAsk(value []byte) *Ask {
 	if len(value) == 0 || value[0] != '{' {
 		return nil
 	}
@@ -79,14 +116,14 @@ func (a *Ask) excludes(e protocol.SocketID) bool {
 	return false
 }
 
-// Answer is what a client is told.
-type Answer struct {
+// reply is what a client is told.
+type reply struct {
 	Epoch, Offset string
 	Recovered     bool
 }
 
-// Append appends a as the last member of a JSON object: from the comma on, with the brace.
-func (a *Answer) Append(b []byte) []byte {
+// append appends a as the last member of a JSON object: from the comma on, with the brace.
+func (a *reply) append(b []byte) []byte {
 	b = append(append(b, `,"resume":{"epoch":"`...), a.Epoch...)
 	b = append(append(b, `","offset":"`...), a.Offset...)
 	if a.Recovered {
@@ -95,26 +132,26 @@ func (a *Answer) Append(b []byte) []byte {
 	return append(b, `","recovered":false}}`...)
 }
 
-// Replay has the events that a client has missed, the next one first. Its owner must call Close.
-type Replay[E Event] struct {
+// missed has the events that a client has missed, the next one first. Its owner must call close.
+type missed[E Event] struct {
 	rings *Rings[E]
 	left  []*entry[E]
 }
 
 // Resume answers a client whose ask has its Mark. The replay has all that the client has missed
 // before the mark; nil: nothing, or nothing can be recovered.
-func (a *App[E]) Resume(channel string, ask *Ask, now time.Time) (answer Answer,
-	replay *Replay[E]) {
+func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
+	replay *missed[E]) {
 	r := a.all
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := a.policy.Load()
 	if p.life == 0 || ask.Mark == (Mark{}) { // it was switched off this moment
-		return Answer{}, nil
+		return reply{}, nil
 	}
 	mark := p.mark(channel, ask.Mark.epoch)
 	offset := p.offset(mark, ask.Mark.number)
-	answer = Answer{Epoch: epochText(ask.Mark.epoch), Offset: string(offset[:])}
+	answer = reply{Epoch: epochText(ask.Mark.epoch), Offset: string(offset[:])}
 	why, from := r.judgeLocked(a, p, channel, ask, mark, now)
 	if answer.Recovered = why == recovered; !answer.Recovered {
 		r.not[why].Add(1)
@@ -125,7 +162,7 @@ func (a *App[E]) Resume(channel string, ask *Ask, now time.Time) (answer Answer,
 	if g == nil || from == ask.Mark.number {
 		return answer, nil
 	}
-	replay = &Replay[E]{rings: r}
+	replay = &missed[E]{rings: r}
 	for n := g.first; n != nil && n.number <= ask.Mark.number; n = n.next {
 		if n.number > from && !ask.excludes(n.event.Except()) {
 			n.pins++
@@ -165,8 +202,8 @@ func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *Ask, m
 	return recovered, from
 }
 
-// Next takes the next events, of at most size bytes together, but at least one.
-func (v *Replay[E]) Next(size int) (all []E) {
+// next takes the next events, of at most size bytes together, but at least one.
+func (v *missed[E]) next(size int) (all []E) {
 	for i, e := range v.left {
 		if size -= e.event.Size(); size < 0 && i > 0 {
 			break
@@ -178,21 +215,21 @@ func (v *Replay[E]) Next(size int) (all []E) {
 }
 
 // size is how many bytes are left.
-func (v *Replay[E]) size() (n int) {
+func (v *missed[E]) size() (n int) {
 	for _, e := range v.left {
 		n += e.event.Size()
 	}
 	return n
 }
 
-// Done says that no event is left.
-func (v *Replay[E]) Done() bool { return len(v.left) == 0 }
+// done says that no event is left.
+func (v *missed[E]) done() bool { return len(v.left) == 0 }
 
-// Close gives up what is left.
-func (v *Replay[E]) Close() { v.release(len(v.left)) }
+// close gives up what is left.
+func (v *missed[E]) close() { v.release(len(v.left)) }
 
 // release ends the wait of the next n events. From now on they belong to the caller.
-func (v *Replay[E]) release(n int) {
+func (v *missed[E]) release(n int) {
 	if n == 0 {
 		return
 	}

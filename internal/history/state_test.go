@@ -1,4 +1,4 @@
-package resume
+package history
 
 import (
 	"bytes"
@@ -36,7 +36,7 @@ func TestState(t *testing.T) {
 			switch random.IntN(8) {
 			case 0:
 				m := a.Mark(channel, now)
-				if answer, _ := a.Resume(channel, &Ask{Mark: m}, now); a == apps["a"] {
+				if answer, _ := a.resume(channel, &Ask{Mark: m}, now); a == apps["a"] {
 					asks[channel] = &Ask{Epoch: answer.Epoch, Offset: answer.Offset}
 				}
 			case 1:
@@ -60,8 +60,8 @@ func TestState(t *testing.T) {
 		whole(t, next, heirs["a"])
 		a, b := apps["a"], heirs["a"]
 		if a.bytes != b.bytes || len(a.rings) != len(b.rings) {
-			t.Fatalf("seed %d: %d bytes of %d, %d rings of %d", seed, b.bytes, a.bytes, len(b.rings),
-				len(a.rings))
+			t.Fatalf("seed %d: %d bytes of %d, %d rings of %d", seed, b.bytes, a.bytes,
+				len(b.rings), len(a.rings))
 		}
 		for x, y := a.oldest, b.oldest; x != nil; x, y = x.newer, y.newer {
 			g, h := x.ring, y.ring
@@ -77,8 +77,8 @@ func TestState(t *testing.T) {
 			}
 			one, two := *ask, *ask
 			one.Mark, two.Mark = a.Mark(channel, now), b.Mark(channel, now)
-			was, v := a.Resume(channel, &one, now)
-			is, w := b.Resume(channel, &two, now)
+			was, v := a.resume(channel, &one, now)
+			is, w := b.resume(channel, &two, now)
 			if was != is || (v == nil) != (w == nil) || v != nil && len(v.left) != len(w.left) {
 				t.Fatalf("seed %d: %+v has become %+v", seed, was, is)
 			}

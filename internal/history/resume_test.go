@@ -1,4 +1,4 @@
-package resume
+package history
 
 import (
 	"fmt"
@@ -109,7 +109,7 @@ func TestExactly(t *testing.T) {
 			id            protocol.SocketID
 		}
 		var clients []*client
-		var replays []*Replay[*event]
+		var replays []*missed[*event]
 		now, recovered := start, 0
 		for range 2000 {
 			if !roomy || random.IntN(1000) == 0 {
@@ -126,8 +126,8 @@ func TestExactly(t *testing.T) {
 				ch.all = append(ch.all, e)
 			case k == 5:
 				ask := &Ask{Mark: ch.app.Mark(ch.name, now)}
-				var answer Answer
-				if r.reason(func() { answer, _ = ch.app.Resume(ch.name, ask, now) }) != started {
+				var answer reply
+				if r.reason(func() { answer, _ = ch.app.resume(ch.name, ask, now) }) != started {
 					t.Fatal("a client that begins is not told so")
 				}
 				clients = append(clients, &client{ch, answer.Epoch, answer.Offset, len(ch.all),
@@ -144,8 +144,8 @@ func TestExactly(t *testing.T) {
 			case k == 8 && len(replays) > 0: // a slow client goes on, or away
 				i := random.IntN(len(replays))
 				if random.IntN(2) == 0 {
-					replays[i].Close()
-				} else if replays[i].Next(200); !replays[i].Done() {
+					replays[i].close()
+				} else if replays[i].next(200); !replays[i].done() {
 					break
 				}
 				replays = slices.Delete(replays, i, i+1)
@@ -153,7 +153,7 @@ func TestExactly(t *testing.T) {
 				c := clients[random.IntN(len(clients))]
 				ask := &Ask{Epoch: c.epoch, Offset: c.offset, Sockets: []protocol.SocketID{c.id},
 					Mark: c.of.app.Mark(c.of.name, now)}
-				answer, replay := c.of.app.Resume(c.of.name, ask, now)
+				answer, replay := c.of.app.resume(c.of.name, ask, now)
 				if roomy && !answer.Recovered {
 					t.Fatalf("seed %d: not recovered with room and time", seed)
 				}
@@ -183,7 +183,7 @@ func TestExactly(t *testing.T) {
 			whole(t, r, apps...)
 		}
 		for _, v := range replays {
-			v.Close()
+			v.close()
 		}
 		if r.pinned != 0 || recovered == 0 {
 			t.Errorf("seed %d: %d bytes stay pinned, %d recovered", seed, r.pinned, recovered)
@@ -220,8 +220,8 @@ func TestForged(t *testing.T) {
 	why := func(app *App[*event], channel, epoch, offset string) reason {
 		ask := &Ask{Epoch: epoch, Offset: offset, Mark: app.Mark(channel, start)}
 		return r.reason(func() {
-			if _, v := app.Resume(channel, ask, start); v != nil {
-				v.Close()
+			if _, v := app.resume(channel, ask, start); v != nil {
+				v.close()
 			}
 		})
 	}
@@ -270,7 +270,7 @@ func TestCrowded(t *testing.T) {
 			a.Append("x", &event{size: 500}, start)
 		}
 		ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: a.Mark("x", start)}
-		if r.reason(func() { a.Resume("x", ask, start) }) == crowded {
+		if r.reason(func() { a.resume("x", ask, start) }) == crowded {
 			refused++
 		}
 		whole(t, r, a)
@@ -305,12 +305,12 @@ func FuzzParseAsk(f *testing.F) {
 	a := newTestApp(r, "a")
 	a.Append("x", &event{}, start)
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ask := ParseAsk(b)
+		ask := parseAsk(b)
 		if ask == nil {
 			return
 		}
 		ask.Mark = a.Mark("x", start)
-		if answer, v := a.Resume("x", ask, start); answer.Recovered || v != nil {
+		if answer, v := a.resume("x", ask, start); answer.Recovered || v != nil {
 			t.Fatal("something was recovered")
 		}
 	})

@@ -1,4 +1,4 @@
-package resume
+package history
 
 import (
 	"encoding/binary"

@@ -1,4 +1,4 @@
-package resume
+package history
 
 import (
 	"slices"
@@ -30,7 +30,7 @@ type Conn[E Event] interface {
 // behind the place waits.
 type flow[E Event] struct {
 	to     Conn[E]
-	replay *Replay[E] // nil: it is done, or the next flow has it
+	replay *missed[E] // nil: it is done, or the next flow has it
 	at     *outqueue.Place
 }
 
@@ -38,10 +38,10 @@ var _ outqueue.Supplier = (*flow[Event])(nil)
 
 // Flow sends a replay at the end of a connection's queue or, if behind is not nil, behind this
 // place of it. The replay belongs to Flow. What the connection is sent later comes after it.
-func Flow[E Event](to Conn[E], replay *Replay[E], behind *outqueue.Place) {
+func Flow[E Event](to Conn[E], replay *missed[E], behind *outqueue.Place) {
 	if behind == nil {
 		if size := replay.size(); size <= ahead {
-			for _, e := range replay.Next(size) {
+			for _, e := range replay.next(size) {
 				to.Push(to.Frame(e))
 			}
 			return
@@ -51,7 +51,7 @@ func Flow[E Event](to Conn[E], replay *Replay[E], behind *outqueue.Place) {
 	if behind != nil {
 		f.at = to.Behind(behind, f)
 	} else if f.at = to.Reserve(f); f.at == nil {
-		replay.Close()
+		replay.close()
 	}
 }
 
@@ -65,10 +65,10 @@ func (f *flow[E]) supply() {
 		return // the connection has gone
 	}
 	var frames [][]byte
-	for _, e := range replay.Next(ahead) {
+	for _, e := range replay.next(ahead) {
 		frames = append(frames, f.to.Frame(e))
 	}
-	if !replay.Done() {
+	if !replay.done() {
 		Flow(f.to, replay, f.at)
 	}
 	f.to.Supply(f.at, slices.Concat(frames...))
@@ -77,7 +77,7 @@ func (f *flow[E]) supply() {
 // Dropped is part of outqueue.Supplier.
 func (f *flow[E]) Dropped() {
 	if f.replay != nil {
-		f.replay.Close()
+		f.replay.close()
 		f.replay = nil
 	}
 }

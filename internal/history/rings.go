@@ -1,11 +1,11 @@
-// Package resume keeps the latest events of channels, so that a client that comes back gets what it
+// Package history keeps the latest events of channels, so that a client that comes back gets what it
 // has missed, or is told that it cannot.
 //
 // The events of a resumable channel have numbers, and each event tells its position, see Offset. A
 // client that subscribes again tells the position of the last event that it got:
 //
 //	event ─▶ Append ─▶ ring of the channel ─▶ expired, or pushed out
-//	subscription ─▶ Mark ─▶ Resume ─▶ Replay ─▶ the client's queue
+//	subscription ─▶ Mark ─▶ Answer ─▶ Flow ─▶ the client's queue
 //
 // Mark is called at the moment after which the subscriber hears every event, so the events between
 // the client's position and the mark are what it has missed. A ring has no holes: if an event at
@@ -14,10 +14,10 @@
 // A ring belongs to one epoch of its channel, which is random. When a ring is forgotten, the next
 // one of the channel has another epoch, so an old position means nothing there.
 //
-// All rings together hold at most Limits.Bytes. Above that, the app that holds most loses its oldest
-// events. An event that a slow client has still to get is kept for that client, and counts; when
-// such events take half of the bytes, Resume refuses. A ring without subscribers is kept as long as
-// events are.
+// All rings together hold at most Limits.Bytes. Above that, the app that holds most loses its
+// oldest events. An event that a slow client has still to get is kept for that client, and counts.
+// When such events take half of the bytes, nobody else recovers. A ring without subscribers is kept
+// as long as events are.
 //
 // The package starts no goroutine and has no clock: time is a parameter. Any goroutine may call
 // the methods; each holds the lock for some look-ups, and Resume for a few operations for each
@@ -30,7 +30,7 @@
 //	replay.go     what a client asks, and what it has missed
 //	flow.go       what it has missed, on its way
 //	state.go      everything as plain data, for another process and from one
-package resume
+package history
 
 import (
 	"context"
@@ -99,7 +99,7 @@ type Rings[E Event] struct {
 	apps     map[string]*App[E] // by ID
 	heaviest heaviest.Heap[*App[E]]
 	bytes    int
-	pinned   int // bytes of events that are in no ring any more, but in a Replay
+	pinned   int // bytes of events that are in no ring any more, but in a missed
 
 	Figures
 }
@@ -139,7 +139,7 @@ type ring[E Event] struct {
 	first, end  *entry[E]
 	count       int
 	own         entry[E] // the ring's place in the order of the app: when it was last in use
-	occupied    bool     // somebody who resumes has subscribed, and the channel has been occupied since
+	occupied    bool     // since somebody who resumes has subscribed
 }
 
 // entry is an event of a ring, or, with number 0, the ring itself. The app has them in the order of
@@ -386,7 +386,7 @@ func (r *Rings[E]) dropLocked(n *entry[E]) {
 	}
 }
 
-// expireLocked drops what is older than the life of an app's events. The rings that are in use stay.
+// expireLocked drops what is older than the life of an app's events. Rings that are in use stay.
 func (r *Rings[E]) expireLocked(a *App[E], p *policy, now time.Time) {
 	end := now.Add(-p.life).UnixNano()
 	for n := a.oldest; n != nil && (n.at <= end || p.life == 0); n = a.oldest {

@@ -1,4 +1,4 @@
-package resume
+package history
 
 import (
 	"fmt"
@@ -73,10 +73,10 @@ func TestFlow(t *testing.T) {
 			a.Append("x", e, start)
 			want = append(want, fmt.Sprint(i, pad(e), ";"))
 		}
-		w := &Wish[*event]{Ask: Ask{Epoch: epochOf(r, a, "x"), Offset: first.at}, App: a,
-			Channel: "x"}
+		w := &Wish[*event]{Ask: Ask{Epoch: epochOf(r, a, "x"), Offset: first.at}, app: a,
+			channel: "x"}
 		w.Moment(start)
-		answer, replay := w.Resume(start)
+		answer, replay := a.resume("x", &w.Ask, start)
 		if !answer.Recovered {
 			t.Fatal("not recovered")
 		}
@@ -84,7 +84,7 @@ func TestFlow(t *testing.T) {
 		c.Push([]byte("answer;"))
 		var behind *outqueue.Place
 		if seed%3 == 0 {
-			behind = c.Reserve(&flow[*event]{to: c, replay: &Replay[*event]{rings: r}})
+			behind = c.Reserve(&flow[*event]{to: c, replay: &missed[*event]{rings: r}})
 			c.Push([]byte("live;"))
 		}
 		if replay != nil {
