@@ -1,5 +1,5 @@
-// Package history keeps the latest events of channels, so that a client that comes back gets what it
-// has missed, or is told that it cannot.
+// Package history keeps the latest events of channels, so that a client that comes back gets what
+// it has missed, or is told that it cannot.
 //
 // The events of a resumable channel have numbers, and each event tells its position, see Offset. A
 // client that subscribes again tells the position of the last event that it got:
