@@ -237,7 +237,7 @@ func TestDeadConnectionIsDoneWith(t *testing.T) {
 	if runtime.GOOS != "linux" {
 		t.Skip("a stream learns of the reset at some later time")
 	}
-	small := newBroadcast([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{},
+	small := (*app)(nil).Event([]byte(`{"event":"client-","channel":"z"}`), protocol.SocketID{},
 		time.Now())
 	for how, send := range map[string]func(c *conn){
 		"at once": func(c *conn) { c.sendEncoded(&small.encodedText) },
@@ -587,7 +587,7 @@ func TestConversations(t *testing.T) {
 
 // verbs are what a scene can say of this program.
 func (r *rig) verbs() conversation.Verbs {
-	o := &fakenode.Node{Replica: r.hub.registry.replica,
+	o := &fakenode.Node{Replica: r.hub.replica,
 		Occupied: []string{"app-id:cache-x", "app-id:gone", "app-id:strange name", "other:cache-y",
 			"app-id:news"},
 		Subscriptions: map[string]int{"app-id:cache-x": 7, "app-id:news": -1,
@@ -626,7 +626,7 @@ func (r *rig) verbs() conversation.Verbs {
 		},
 		"cluster": func(rest string) (got, want string) { // fakenode.Node.Play, once it has begun
 			if rest == "begins" { // before anybody is there
-				r.hub.registry.engine = engine.New(r.hub.registry.replica, o)
+				r.hub.engine = engine.New(r.hub.replica, o)
 				r.hub.openWatchlists(o)
 				r.hub.Questions = topics.New[*app](o)
 				return "", ""
@@ -654,7 +654,7 @@ var serverStates = map[string]func(r *rig){
 	"is not about to stop":  func(r *rig) { r.draining.Store(false) },
 	"makes room":            func(r *rig) { r.shortage().Relief.Make(r.t.Context()) },
 	"has made room":         func(r *rig) { r.shortage().Relief.Unhold() },
-	"has room for one list": func(r *rig) { r.hub.registry.openDesks(1) },
+	"has room for one list": func(r *rig) { r.hub.openDesks(1) },
 	"stops":                 func(r *rig) { r.end() },
 }
 
@@ -719,7 +719,7 @@ func newFoyer(t *testing.T, poolBytes int64) *foyer {
 	other := testApp(func(a *config.App) { a.ID, a.Key = "other", "other-key" })
 	f := &foyer{t: t, hub: newHub([]*config.App{testApp(nil), other}, ls, new(testProgram)),
 		loops: ls.all}
-	f.hub.registry.openDesks(poolBytes)
+	f.hub.openDesks(poolBytes)
 	known := f.hub.reloadable.Load().ByID
 	f.apps = []*app{known["app-id"], known["other"]}
 	return f
@@ -814,12 +814,12 @@ func (f *foyer) settle() {
 // checkLists sees to it that nothing is left of lists of members. Nobody waits for one.
 func checkLists(t *testing.T, h *hub) {
 	t.Helper()
-	for i, d := range h.registry.desks {
+	for i, d := range h.desks {
 		for s := range d.All {
 			t.Errorf("loop %d: who joins %s waits for a list", i, s.Name())
 		}
 	}
-	if ls := h.registry.lists; ls.Used() != 0 || ls.Waiting() != 0 {
+	if ls := h.lists; ls.Used() != 0 || ls.Waiting() != 0 {
 		t.Errorf("%d bytes of lists are counted, %d listings wait", ls.Used(), ls.Waiting())
 	}
 }
@@ -918,7 +918,7 @@ func (p *party) leave(g *guest, name string) {
 
 // turn lets a loop do its tasks, and notes who was given a list.
 func (p *party) turn(l *loop) {
-	waiting := p.hub.registry.desks[l.index]
+	waiting := p.hub.desks[l.index]
 	before := slices.Collect(waiting.All)
 	l.outs.EndTurn()
 	l.runTasks()
@@ -947,7 +947,7 @@ func (p *party) publish(g *guest, name string) {
 		b.except = g.id
 	}
 	*c = append(*c, b.except.String())
-	p.hub.registry.channels.Publish(g.app.channels, channelName(name), b, b.except, true, b.at)
+	p.hub.channels.Publish(g.app.channels, channelName(name), b, b.except, true, b.at)
 }
 
 func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
@@ -956,7 +956,7 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 	channels := []string{"presence-a", "presence-cache-b", "news"}
 	if inCluster {
 		channels, p.node = []string{"a", "b", "news"}, new(fakenode.Node)
-		p.hub.registry.engine = engine.New(p.hub.registry.replica, p.node)
+		p.hub.engine = engine.New(p.hub.replica, p.node)
 	}
 	for _, a := range p.apps {
 		p.courses[a] = map[string]*witness.Course{channels[0]: {}, channels[1]: {}, channels[2]: {}}
@@ -1042,7 +1042,7 @@ func listsAndEvents(t *testing.T, seed uint64, inCluster bool) {
 func TestListsAreGivenWhenTheyAreTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f := newFoyer(t, maxListBytes)
-		made := f.hub.registry.lists.Encoded
+		made := f.hub.lists.Encoded
 		data := func(i int) string { return `{"user_id":"` + strconv.Itoa(i) + `","user_info":{}}` }
 		for i := range 20 { // half of them on each loop
 			f.enter(0, i%2).subscribe("presence-x", data(i))
@@ -1085,13 +1085,13 @@ func TestChannelsOfAFormerAppGo(t *testing.T) {
 	ls := testLoops(t, 1)
 	h := newHub([]*config.App{a, b}, ls, new(testProgram))
 	first := h.reloadable.Load().ByID["other"]
-	h.registry.replica.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
+	h.replica.Snapshot("other:presence-x", []string{"7"}, []string{"{}"}, "", 0)
 	users := func() int { return len(first.Users(channelName("presence-x"))) }
 	if n := users(); n != 1 {
 		t.Fatalf("%d users, want 1", n)
 	}
 	h.configure([]*config.App{a}, config.Limits{})
-	h.registry.replica.Dropped("other:presence-x")
+	h.replica.Dropped("other:presence-x")
 	if users() != 0 || !first.gone.Load() || h.reloadable.Load().ByKey["other-key"] != nil {
 		t.Errorf("%d users of the former app are left", users())
 	}
@@ -1216,7 +1216,7 @@ func (w *crowd) addClient() *client { return enter(w.loop, w.app) }
 // addMember adds a subscriber of the app's channel news.
 func (w *crowd) addMember(a *app) *client {
 	c := enter(w.loop, a)
-	s, _, _ := w.hub.registry.engine.Join(a, c.place(channelName("news"), nil))
+	s, _, _ := w.hub.engine.Join(a, c.place(channelName("news"), nil))
 	c.subscriptions.Add(s)
 	return c
 }
@@ -1224,11 +1224,13 @@ func (w *crowd) addMember(a *app) *client {
 // publish publishes on the app's channel news.
 func (w *crowd) publish(a *app, b *broadcast) {
 	b.app = a
-	w.hub.registry.engine.Publish(a, channelName("news"), b, false, nil, nil)
+	w.hub.engine.Publish(a, channelName("news"), b, false, nil, nil)
 }
 
 // pingEvent is a small event.
-func pingEvent() *broadcast { return newBroadcast(messagePing, protocol.SocketID{}, time.Now()) }
+func pingEvent() *broadcast {
+	return (*app)(nil).Event(messagePing, protocol.SocketID{}, time.Now())
+}
 
 // connect gives every client a socket, wrapped if wrap says how, and returns the other ends.
 // They are closed after the test.
@@ -1322,7 +1324,7 @@ func BenchmarkBroadcast(b *testing.B) {
 	message := protocol.AppendEvent(nil, "e", []byte(`"`+strings.Repeat("x", 200)+`"`), "news", "")
 	b.ReportAllocs()
 	for b.Loop() {
-		w.publish(w.app, newBroadcast(message, protocol.SocketID{}, time.Time{}))
+		w.publish(w.app, (*app)(nil).Event(message, protocol.SocketID{}, time.Time{}))
 		w.turn()
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/members, "ns/delivery")
@@ -1332,7 +1334,7 @@ func BenchmarkBroadcast(b *testing.B) {
 // hear: its loop is asked under the lock under which events get their numbers.
 func TestLettingInIsOrdered(t *testing.T) {
 	w, node := newCrowd(t, 0), new(fakenode.Node)
-	w.hub.registry.engine = engine.New(w.hub.registry.replica, node)
+	w.hub.engine = engine.New(w.hub.replica, node)
 	c := w.addClient()
 	c.subscribe(protocol.Subscription{Channel: "a"})
 	release := w.loop.inbox.Hold() // nothing can be posted
@@ -1416,7 +1418,7 @@ func TestBroadcastWaitsForFullSockets(t *testing.T) {
 			before[i] += n
 		}
 	}
-	b := newBroadcast(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
+	b := (*app)(nil).Event(bytes.Repeat([]byte("event "), 100_000), protocol.SocketID{}, time.Now())
 	w.publish(w.app, b)
 	w.work()
 	for i, c := range w.clients {

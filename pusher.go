@@ -124,11 +124,11 @@ func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		flows: make([]flow, len(h.loops.all)), turnstile: turnstile.New()}
 	a.history = h.rings.App(id)
-	a.channels = h.registry.channels.NewApp(id, watch{a.hooks, a.history})
+	a.channels = h.channels.NewApp(id, watch{a.hooks, a.history})
 	a.counts.Loops, a.counts.Channels = make([]admin.Traffic, len(a.flows)), a.channels.Counts
 	for i := range a.flows {
 		a.flows[i].held.Full = func() bool {
-			return h.Behind(a) || h.registry.engine.Crowded()
+			return h.Behind(a) || h.engine.Crowded()
 		}
 	}
 	return a
@@ -150,21 +150,24 @@ func (w watch) Changed(channel, user string, gone, vanished bool) {
 var _ topics.App = (*app)(nil)
 
 // What this node knows of the app, see topics.App.
-func (a *app) ID() string            { return a.id }
-func (a *app) Open() int64           { return a.connections.Load() }
-func (a *app) Terminate(user string) { a.hub.endUser(a, user) }
+func (a *app) ID() string  { return a.id }
+func (a *app) Open() int64 { return a.connections.Load() }
+
+func (a *app) Terminate(user string) {
+	a.hub.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
+}
 
 func (a *app) Stats(name protocol.Name, now time.Time) protocol.Stats {
-	return a.hub.registry.channels.Stats(a.channels, name, now)
+	return a.hub.channels.Stats(a.channels, name, now)
 }
 
 func (a *app) Rows(prefix string, now time.Time,
 	yield func(app, name string, s protocol.Stats, events uint64) bool) {
-	a.hub.registry.channels.Rows(a.channels, prefix, now, yield)
+	a.hub.channels.Rows(a.channels, prefix, now, yield)
 }
 
 func (a *app) Users(name protocol.Name) []*protocol.Member {
-	return a.hub.registry.channels.Users(a.channels, name)
+	return a.hub.channels.Users(a.channels, name)
 }
 
 // Behind says that the publishers of a should wait. While a loop has more than fits, only the apps
@@ -172,7 +175,7 @@ func (a *app) Users(name protocol.Name) []*protocol.Member {
 func (h *hub) Behind(a *app) bool {
 	n := a.undelivered.Load()
 	return n > maxUndelivered || n > maxUndelivered/16 && h.loops.load.Overloaded() ||
-		a.held.Load() || h.loops.load.Crowded() || h.registry.engine.Behind()
+		a.held.Load() || h.loops.load.Crowded() || h.engine.Behind()
 }
 
 // --- Endings ---
@@ -192,11 +195,10 @@ func makePusherEndings() (all []*ending) {
 	return all
 }
 
-var messagePing, messagePong = heartbeat("pusher:ping"), heartbeat("pusher:pong")
-
-func heartbeat(name string) []byte {
-	return protocol.AppendEvent(nil, name, []byte(`"{}"`), "", "")
-}
+var (
+	messagePing = protocol.AppendEvent(nil, "pusher:ping", []byte(`"{}"`), "", "")
+	messagePong = protocol.AppendEvent(nil, "pusher:pong", []byte(`"{}"`), "", "")
+)
 
 // --- Registry ---
 //
@@ -208,33 +210,10 @@ type (
 	place        = channels.Place[*client, *broadcast]
 )
 
-// registry knows every channel that has a subscriber, and every cached event.
-type registry struct {
-	channels *channels.Registry[*client, *broadcast]
-	loops    *loops
-	hub      *hub
-	engine   engine.Engine[*client, *broadcast] // constant after newHub
-	replica  *replica                           // of the engine
-	posts    []memberlists.Loop                 // the loops, as rooms see them
-	lists    *memberlists.Lists[moment]
-	desks    []*memberlists.Counter[*subscription, moment] // by loop
-	taps     watchers.Set[tap, admin.Message]
-}
-
 // tap names a channel that somebody watches without being subscribed.
 type tap struct {
 	app     *app
 	channel string
-}
-
-func newRegistry(ls *loops) *registry {
-	r := &registry{loops: ls, channels: channels.New[*client, *broadcast](len(ls.all), indexOf)}
-	for _, l := range ls.all {
-		post := func(task func()) { l.post(taskFunc(task)) }
-		r.posts = append(r.posts, memberlists.LoopOf(post, ls.began))
-	}
-	r.openDesks(maxListBytes)
-	return r
 }
 
 // indexOf finds a client in a list, see channels.New.
@@ -264,13 +243,8 @@ type broadcast struct {
 	left atomic.Int32 // loops that still have deliveries to make
 }
 
-func newBroadcast(message []byte, except protocol.SocketID, now time.Time) *broadcast {
-	framed := endFrame(append(beginFrame(len(message)), message...))
-	return &broadcast{encodedText: encodedText{plain: framed}, except: except, at: now}
-}
-
-// newEventBroadcast makes the message too, see protocol.AppendEvent. It has room for an offset if
-// kept is set.
+// newEventBroadcast makes an event and its message, see protocol.AppendEvent. The message has room
+// for an offset if kept is set.
 func newEventBroadcast(a *app, name, data []byte, channel, user string, except protocol.SocketID,
 	now time.Time, kept bool) *broadcast {
 	size := len(data) + len(name) + len(channel) + len(user) + 64
@@ -309,24 +283,24 @@ func (b *broadcast) cost() int64 { return int64(b.places) * int64(len(b.plain)+l
 
 // Post is part of channels.Event.
 func (b *broadcast) Post(channel string, to channels.Audience[*client], on []int32) {
-	r := b.app.hub.registry
-	r.taps.Show(tap{b.app, channel}, admin.Message{Event: b.payload(), At: b.at})
+	h := b.app.hub
+	h.taps.Show(tap{b.app, channel}, admin.Message{Event: b.payload(), At: b.at})
 	places, loops := int32(0), int32(0)
 	for _, n := range on {
 		if places += n; n > 0 {
 			loops++
 		}
 	}
-	if t := b.app.hub.reports; t.On() {
+	if t := h.reports; t.On() {
 		t.Delivered(b.app.id, channel, int(places), b.payload())
 	}
 	if loops == 0 {
 		return
 	}
-	b.to, b.places, b.share = to, places, int64(places)/int64(len(r.loops.all))+1
+	b.to, b.places, b.share = to, places, int64(places)/int64(len(h.loops.all))+1
 	b.left.Store(loops)
 	b.app.undelivered.Add(b.cost())
-	for i, l := range r.loops.all {
+	for i, l := range h.loops.all {
 		if on[i] > 0 {
 			l.load.Add(len(b.plain), b.share)
 			if !l.post(b) {
@@ -391,12 +365,12 @@ func (b *broadcast) delivered(l *loop) {
 
 // leave ends a subscription of c. vanished says that c's connection has ended. Only c's loop calls
 // it.
-func (r *registry) leave(c *client, s *subscription, vanished bool) {
+func (h *hub) leave(c *client, s *subscription, vanished bool) {
 	c.app.hub.reports.Moved(c, "unsubscribed", s.Name())
 	if s.Kind().Presence {
-		r.desks[c.loop.index].Leave(s)
+		h.desks[c.loop.index].Leave(s)
 	}
-	r.engine.Leave(c.app, s, vanished)
+	h.engine.Leave(c.app, s, vanished)
 }
 
 // --- Lists of members ---
@@ -438,7 +412,7 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 	if w != nil {
 		ask = w
 	}
-	now := v.app.hub.registry.channels.Look(v.of, encode, ask, time.Now())
+	now := v.app.hub.channels.Look(v.of, encode, ask, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
 		At: moment{since: now.Since, last: now.Last, wish: w}}
 	if now.Last != nil {
@@ -453,9 +427,9 @@ func (v listed) Look(encode bool) memberlists.Look[moment] {
 }
 
 // openDesks makes the desks, whose lists together hold at most size bytes.
-func (r *registry) openDesks(size int64) {
-	r.lists = memberlists.New[moment](size, r.posts)
-	r.desks = memberlists.Counters[*subscription](r.lists)
+func (h *hub) openDesks(size int64) {
+	h.lists = memberlists.New[moment](size, h.posts)
+	h.desks = memberlists.Counters[*subscription](h.lists)
 }
 
 // joiner is a subscriber that gets a list of members in its send queue.
@@ -485,7 +459,7 @@ func (j joiner) TooSlow()   { j.c.close(endSlowList) }
 // Form takes the compressed list if the client takes such, and puts the last event behind it.
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 	f := &encodedText{plain: list.Plain()}
-	j.c.app.hub.registry.channels.Listed(j.sub, at.since)
+	j.c.app.hub.channels.Listed(j.sub, at.since)
 	if j.back != nil && at.wish != nil {
 		return j.formResumed(f, at)
 	}
@@ -579,14 +553,12 @@ func (h *hub) Gathered(c *client, online, offline []string) {
 func (v *change) deliver(l *loop, share int, alone bool) (used int, done bool) {
 	part, looked, done := v.Next(max(share, maxTogether))
 	var to [maxTogether]*conn
-	for rest := part; len(rest) > 0; {
-		n := min(len(rest), len(to))
-		for i, c := range rest[:n] {
+	for together := range slices.Chunk(part, len(to)) {
+		for i, c := range together {
 			c.noteSent(v.payload())
 			to[i] = &c.conn
 		}
-		l.sendEach(to[:n], v.encodedText, alone)
-		rest = rest[n:]
+		l.sendEach(to[:len(together)], v.encodedText, alone)
 	}
 	if done {
 		v.app.undelivered.Add(-v.cost)
@@ -605,7 +577,7 @@ func (h *hub) openWatchlists(others peers) {
 	if others != nil {
 		far = engine.Watches[*app]{Peers: others}
 	}
-	h.watchlists = watchlists.New[*app, *client](h.registry.posts, h, far)
+	h.watchlists = watchlists.New[*app, *client](h.posts, h, far)
 }
 
 // --- Engine ---
@@ -631,12 +603,7 @@ var (
 )
 
 // Known is part of engine.Host.
-func (h *hub) Known(id string) engine.App[*client, *broadcast] {
-	if a, ok := h.known(id); ok {
-		return a
-	}
-	return nil
-}
+func (h *hub) Known(id string) (engine.App[*client, *broadcast], bool) { return h.known(id) }
 
 func (h *hub) Overloaded() bool { return h.loops.load.Overloaded() || h.loops.load.Crowded() }
 
@@ -647,9 +614,8 @@ func (a *app) Counts() bool                     { return a.settings.Load().Subsc
 func (a *app) Counted(name protocol.Name, size int) { a.hooks.Counted(name, size) }
 
 func (a *app) Event(message []byte, except protocol.SocketID, at time.Time) *broadcast {
-	b := newBroadcast(message, except, at)
-	b.app = a
-	return b
+	framed := endFrame(append(beginFrame(len(message)), message...))
+	return &broadcast{encodedText: encodedText{plain: framed}, app: a, except: except, at: at}
 }
 
 func (b *broadcast) Except() protocol.SocketID { return b.except }
@@ -757,7 +723,7 @@ func (c *client) countSubscriptions() int { return c.subscriptions.Len() + c.wai
 
 // removeSubscription takes the same time however many there are.
 func (c *client) removeSubscription(s *subscription) {
-	c.app.hub.registry.leave(c, s, false)
+	c.app.hub.leave(c, s, false)
 	c.subscriptions.Remove(s)
 }
 
@@ -777,7 +743,7 @@ func (c *client) holdBack() {
 // holdAsker is called when c has asked for a place, or has given one up. While too much of that
 // waits for the cluster, nothing more is read from c.
 func (c *client) holdAsker() {
-	if c.app.hub.registry.engine.Crowded() {
+	if c.app.hub.engine.Crowded() {
 		c.loop.holder = &c.app.flows[c.loop.index]
 	}
 }
@@ -830,7 +796,7 @@ func (c *client) handleOpen(now uint32) {
 	c.stage = counted
 	c.app.hub.reports.Connected(c, c.app.hub.libraries.Text(c.library))
 	n, limit := c.app.connections.Add(1), int64(c.app.settings.Load().MaxConnections)
-	c.app.hub.registry.engine.Enter(c.app, c, n, limit)
+	c.app.hub.engine.Enter(c.app, c, n, limit)
 }
 
 // enterAddress counts c among the connections of its address, if their number is limited. It
@@ -841,23 +807,19 @@ func (c *client) enterAddress() bool {
 		return true
 	}
 	a, _ := addresses.Of(c.Address())
-	about := journal.About{App: c.app.id, Remote: a.String(), Code: protocol.ErrAddressLimit.Code}
-	c.app.hub.reports.TurnedAway(protocol.ErrAddressLimit.Word, about,
-		fmt.Sprintf("the address has %d connections; "+
-			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", limit))
+	c.app.hub.reports.Crowd(c.app.id, a.String(), limit)
 	return false
 }
 
 // Admit sends connection_established, or that the app has too many connections. It is part of
 // engine.Client.
 func (c *client) Admit(ok bool) {
+	set := c.app.settings.Load()
 	if !ok {
-		c.app.hub.reports.OverQuota(c,
-			fmt.Sprintf("the app has %d connections", c.app.settings.Load().MaxConnections))
+		c.app.hub.reports.OverQuota(c, set.MaxConnections)
 		c.sendError(protocol.ErrOverQuota)
 		return
 	}
-	set := c.app.settings.Load()
 	c.stage, c.authorized = admitted, c.authorized || set.AuthorizationTimeout == 0
 	c.traffic().Connected.Add(1)
 	c.sendEstablished()
@@ -960,7 +922,7 @@ func (c *client) handleEvent(e protocol.Event) {
 
 // subscribe handles pusher:subscribe.
 func (c *client) subscribe(d protocol.Subscription) {
-	settings, registry := c.app.settings.Load(), c.app.hub.registry
+	settings, engine := c.app.settings.Load(), c.app.hub.engine
 	keys := settings.credentials()
 	name, m, bad, reason := d.Judge(&keys, c.id, c.identity().Only(), settings.MaxMemberSize)
 	if bad != nil {
@@ -983,7 +945,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	switch {
 	case s != nil: // it resumes nothing: it has got what came since it subscribed
 		later := false
-		if last, later = registry.engine.Rejoin(c.app, c, s, m); later {
+		if last, later = engine.Rejoin(c.app, c, s, m); later {
 			return
 		}
 	case c.waits().Has(d.Channel) && !kind.Presence:
@@ -1000,7 +962,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		if back = c.app.history.Wish(d.Channel, d.Resume); back != nil {
 			p.Ask = back
 		}
-		if s, last, full = registry.engine.Join(c.app, p); full {
+		if s, last, full = engine.Join(c.app, p); full {
 			c.refuseSubscription(d.Channel, protocol.ErrMembers,
 				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
@@ -1043,7 +1005,7 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 func (c *client) sendJoined(s *subscription, last *broadcast, back *wish) {
 	if s.Kind().Presence {
 		c.app.hub.reports.Look(c)
-		c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, back})
+		c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, back})
 		return
 	}
 	succeeded := protocol.EncodeSucceeded(s.Name())
@@ -1107,12 +1069,12 @@ func (c *client) Watches() (*watchlists.Desk[*app, *client], *app) {
 }
 
 func (c *client) TakePlace(m *protocol.Member) *subscription {
-	s, _, _ := c.app.hub.registry.engine.Join(c.app, c.place(protocol.UserChannel(m.ID), m))
+	s, _, _ := c.app.hub.engine.Join(c.app, c.place(protocol.UserChannel(m.ID), m))
 	return s
 }
 
 func (c *client) LeavePlace(s *subscription) {
-	c.app.hub.registry.engine.Leave(c.app, s, c.state != connOpen)
+	c.app.hub.engine.Leave(c.app, s, c.state != connOpen)
 }
 
 func (c *client) Greet(u *protocol.User, online, offline []string) {
@@ -1156,7 +1118,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		user = s.Member().ID
 	}
 	name, err := protocol.ParseName(channel)
-	if s == nil && !c.app.hub.registry.engine.Heard(c.app, name) {
+	if s == nil && !c.app.hub.engine.Heard(c.app, name) {
 		return
 	}
 	c.traffic().ClientEvents.Add(1)
@@ -1165,7 +1127,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 		return // nobody can be subscribed
 	}
 	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now(), false)
-	c.app.hub.registry.engine.Publish(c.app, name, b, false, nil, nil)
+	c.app.hub.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
 	c.app.hub.reports.Said(c, channel, e.Name, b.payload())
 }
@@ -1222,7 +1184,7 @@ func (c *client) handleDrain() { c.sendError(protocol.ErrRestart) }
 // handleClosed removes the client from its app, its address and its channels.
 func (c *client) handleClosed(e *ending) {
 	for s := range c.subscriptions.All {
-		c.app.hub.registry.leave(c, s, true)
+		c.app.hub.leave(c, s, true)
 	}
 	c.subscriptions = subscriptions.Set[*client]{}
 	if x := c.identity(); x != nil {
@@ -1234,7 +1196,7 @@ func (c *client) handleClosed(e *ending) {
 	}
 	if c.stage >= counted {
 		c.app.connections.Add(-1)
-		c.app.hub.registry.engine.Left(c.app)
+		c.app.hub.engine.Left(c.app)
 		if c.stage == admitted {
 			c.traffic().Disconnected.Add(1)
 		}
@@ -1278,12 +1240,6 @@ func (h *hub) each(visit func(*client), done func()) {
 			done()
 		}))
 	}
-}
-
-// endUser ends the connections of a user here: those that are signed in as the user, and those that
-// are on a presence channel as the user.
-func (h *hub) endUser(a *app, user string) {
-	h.endClients(a, protocol.ErrTerminated, func(c *client) bool { return c.IsUser(user) })
 }
 
 // --- Handing over ---
@@ -1330,7 +1286,7 @@ func (c *client) describe(h *handover.Connection) {
 			h.User = &handover.User{ID: m.ID, Info: m.Info, Watchlist: x.identity.Watched(c)}
 		}
 	}
-	desk := c.app.hub.registry.desks[c.loop.index]
+	desk := c.app.hub.desks[c.loop.index]
 	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
 	c.conn.describe(h, func(from outqueue.Supplier) {
 		if s, ok := desk.Of(from); ok {
@@ -1384,9 +1340,9 @@ func (h *hub) restore(n int, v *handover.Connection, fd int) error {
 // restorePlaces gives c its subscriptions and its user. It returns the subscriptions in the order
 // of v.
 func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, err error) {
-	r, none := c.app.hub.registry, protocol.Name{}
-	held, user, err := subscriptions.Restore(&c.subscriptions, r.channels, c.place(none, nil), v,
-		func(p place) *subscription { return r.engine.Restore(c.app, p) })
+	h, none := c.app.hub, protocol.Name{}
+	held, user, err := subscriptions.Restore(&c.subscriptions, h.channels, c.place(none, nil), v,
+		func(p place) *subscription { return h.engine.Restore(c.app, p) })
 	if user != nil {
 		c.needExtra().identity = new(identity)
 		watch := c.extra.identity.Restore(c, user, v.User.Watchlist)
@@ -1400,7 +1356,7 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 	for _, v := range all {
 		if v.Place > 0 {
 			s := held[v.Place-1]
-			c.app.hub.registry.desks[c.loop.index].Join(s, joiner{c, s, nil})
+			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, nil})
 		} else {
 			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 			c.touch()
@@ -1424,7 +1380,7 @@ func (h *hub) sections() upgrade.Sections {
 		upgrade.Each("app", h.apps, (*app).ID, h.known,
 			func(a *app) []byte { return a.counts.State() },
 			func(a *app, b []byte) bool { return a.counts.SetState(b) }),
-		upgrade.Many("last", h.registry.replica.State, h.registry.replica.SetState),
+		upgrade.Many("last", h.replica.State, h.replica.SetState),
 		upgrade.Records("rings", func(send func([]byte) error) error {
 			return h.rings.State(time.Now(), (*broadcast).payload, send)
 		}, func(b []byte) bool { return h.rings.SetState(b, time.Now(), h.inherit) }),
@@ -1445,13 +1401,19 @@ type hub struct {
 
 	// constant after newHub
 	api        *httpapi.Handler[*app]
-	registry   *registry
 	rings      *history.Rings[*broadcast]
 	loops      *loops
+	channels   *channels.Registry[*client, *broadcast] // every channel with a subscriber
+	engine     engine.Engine[*client, *broadcast]
+	replica    *replica           // of the engine
+	posts      []memberlists.Loop // the loops, as rooms see them
+	lists      *memberlists.Lists[moment]
+	desks      []*memberlists.Counter[*subscription, moment] // by loop
 	watchlists *watchlists.Lists[*app, *client]
 	program    program
 	reports    *reports.Reports // program's
 
+	taps   watchers.Set[tap, admin.Message]
 	heirs  []func() // see closeUp
 	nobody *app     // of clients with a key that no app has
 
@@ -1488,24 +1450,23 @@ func (h *hub) known(id string) (a *app, ok bool) { return h.reloadable.Load().Kn
 func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
-	h := &hub{registry: newRegistry(ls), loops: ls, program: p, reports: p.Reports(),
+	h := &hub{channels: channels.New[*client, *broadcast](len(ls.all), indexOf), loops: ls,
+		program: p, reports: p.Reports(),
 		rings: history.New[*broadcast](history.Limits(p.Resume()))}
+	for _, l := range ls.all {
+		post := func(task func()) { l.post(taskFunc(task)) }
+		h.posts = append(h.posts, memberlists.LoopOf(post, ls.began))
+	}
+	h.openDesks(maxListBytes)
 	for _, e := range endings { // metrics begin at zero
 		h.reports.Closed.Of(e.word)
 	}
-	for _, e := range protocol.Errors() {
-		h.reports.Refusals.Of(e.Word)
-	}
-	for _, word := range httpapi.Words() {
-		h.reports.Refusals.Of(word)
-	}
-	h.registry.hub = h
-	h.registry.replica = engine.NewReplica(h.registry.channels, h, h.registry.posts,
-		engine.FewSubscribers, engine.CountPause, time.Now)
-	others := p.Peers(h.registry.replica)
+	h.reports.Expect(httpapi.Words())
+	h.replica = engine.NewReplica(h.channels, h, h.posts, engine.FewSubscribers, engine.CountPause,
+		time.Now)
+	others := p.Peers(h.replica)
 	h.openWatchlists(others)
-	h.registry.engine, h.Questions = engine.New(h.registry.replica, others),
-		topics.New[*app](others)
+	h.engine, h.Questions = engine.New(h.replica, others), topics.New[*app](others)
 	h.nobody = h.newApp("")
 	h.api = httpapi.New(h, time.Now)
 	h.reloadable.Store(&reloadable{})
@@ -1549,7 +1510,7 @@ func (h *hub) inherit(app string, message []byte, except protocol.SocketID) *bro
 // life is how long events of an app are kept. The nodes of a cluster keep none: each would number
 // them by itself.
 func (h *hub) life(a *config.App) time.Duration {
-	if h.registry.engine.Later() {
+	if h.engine.Later() {
 		return 0
 	}
 	return a.ResumeLife
@@ -1670,18 +1631,18 @@ func (h *hub) Publish(ctx context.Context, a *app, events []protocol.Publish, ke
 
 // What httpapi.Publish needs, with Behind and hub.Questions.
 func (h *hub) Turnstile(a *app) turnstile.Turnstile { return a.turnstile }
-func (h *hub) Later() bool                          { return h.registry.engine.Later() }
+func (h *hub) Later() bool                          { return h.engine.Later() }
 
 func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 	a.counts.Events.Add(uint64(events))
-	return h.registry.engine.Answers(channels)
+	return h.engine.Answers(channels)
 }
 
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now,
 		a.history.Keeps(name.String()))
-	here, later = h.registry.engine.Publish(a, name, b, true, key, answers)
+	here, later = h.engine.Publish(a, name, b, true, key, answers)
 	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later
 }
@@ -1718,7 +1679,7 @@ func (o operators) Channels(id, prefix string,
 	} else if id != "" {
 		return
 	}
-	o.registry.channels.Rows(of, prefix, time.Now(), yield)
+	o.channels.Rows(of, prefix, time.Now(), yield)
 }
 
 // Members is part of operator.Source.
@@ -1769,7 +1730,7 @@ func (c *client) Describe() operator.Connection {
 
 // watch shows what is sent on a channel of an app, see admin.App.
 func (h *hub) watch(a *app, channel string) (out <-chan admin.Message, stop func(), ok bool) {
-	return h.registry.taps.Watch(tap{a, channel})
+	return h.taps.Watch(tap{a, channel})
 }
 
 // figures adds to s what the hub has counted, and how it stands.
@@ -1785,7 +1746,7 @@ func (h *hub) figures(s *admin.Snapshot) {
 	s.Closed, s.Refused = h.reports.Closed.Counts(), h.reports.Refusals.Counts()
 	s.Full = h.program.Full()
 	s.Behind = admin.Behind{Loops: h.loops.load.Overloaded(), Memory: h.loops.load.Crowded(),
-		Redis: h.registry.engine.Behind()}
+		Redis: h.engine.Behind()}
 }
 
 // figures are what has been counted of an app.

@@ -130,7 +130,10 @@ func (f *simFront) channel(topic string) (*simApp, protocol.Name) {
 
 // --- The engine's host, app and events ---
 
-func (f *simFront) Known(id string) engine.App[*simSeat, *simCast] { return f.apps[id] }
+func (f *simFront) Known(id string) (engine.App[*simSeat, *simCast], bool) {
+	a, ok := f.apps[id]
+	return a, ok
+}
 
 func (f *simFront) Overloaded() bool { return f.s.w.now.Before(f.s.overload) }
 

@@ -104,11 +104,9 @@ func (h *house) run() {
 	}
 }
 
-func (h *house) Known(id string) App[*guest, *note] {
-	if a := h.apps[id]; a != nil {
-		return a
-	}
-	return nil
+func (h *house) Known(id string) (App[*guest, *note], bool) {
+	a, ok := h.apps[id]
+	return a, ok
 }
 func (h *house) Overloaded() bool { return h.busy }
 

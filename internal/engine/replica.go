@@ -11,9 +11,8 @@ import (
 
 // Host is the program around the engines. Any goroutine calls the methods.
 type Host[C, E any] interface {
-	// Known finds an app, also one that is configured no more while its connections end; nil: there
-	// is none.
-	Known(id string) App[C, E]
+	// Known finds an app, also one that is configured no more while its connections end.
+	Known(id string) (a App[C, E], ok bool)
 	// Overloaded says that no more events should come for now.
 	Overloaded() bool
 }
@@ -44,9 +43,9 @@ var nobody protocol.SocketID
 // find finds the channel of a topic.
 func (r *Replica[C, E]) find(topic string) (a App[C, E], name protocol.Name, ok bool) {
 	app, channel := topics.Cut(topic)
-	a = r.host.Known(app)
+	a, known := r.host.Known(app)
 	name, err := protocol.ParseName(channel)
-	return a, name, a != nil && err == nil
+	return a, name, known && err == nil
 }
 
 // publish gives an event to the subscribers here.
@@ -129,7 +128,7 @@ func (r *Replica[C, E]) Dropped(topic string) {
 
 // TerminateUser closes the connections of a user here.
 func (r *Replica[C, E]) TerminateUser(app, user string) {
-	if a := r.host.Known(app); a != nil {
+	if a, known := r.host.Known(app); known {
 		a.Terminate(user)
 	}
 }
@@ -139,7 +138,7 @@ func (r *Replica[C, E]) Overloaded() bool { return r.host.Overloaded() }
 
 // Connections is how many of an app are open here.
 func (r *Replica[C, E]) Connections(app string) int64 {
-	if a := r.host.Known(app); a != nil {
+	if a, known := r.host.Known(app); known {
 		return a.Open()
 	}
 	return 0
@@ -153,8 +152,8 @@ func (r *Replica[C, E]) SetState(b []byte) (ok bool) {
 	now := r.now()
 	return r.channels.Last.SetState(b, now,
 		func(app, channel string, payload []byte) (e E, size int, keep bool) {
-			a := r.host.Known(app)
-			if _, err := protocol.ParseName(channel); a == nil || err != nil {
+			a, known := r.host.Known(app)
+			if _, err := protocol.ParseName(channel); !known || err != nil {
 				return e, 0, false
 			}
 			e = a.Event(payload, nobody, now)

@@ -9,6 +9,7 @@
 package reports
 
 import (
+	"fmt"
 	"io"
 	"log/slog"
 	"time"
@@ -36,6 +37,16 @@ func (r *Reports) Open(log *slog.Logger, requests bool, terminal io.Writer) {
 	r.log = journal.New(log, requests)
 	if terminal != nil {
 		r.show = journal.Tracer(terminal)
+	}
+}
+
+// Expect makes counters of refusals begin at zero: those of the errors of the protocol, and others.
+func (r *Reports) Expect(others []string) {
+	for _, e := range protocol.Errors() {
+		r.Refusals.Of(e.Word)
+	}
+	for _, word := range others {
+		r.Refusals.Of(word)
 	}
 }
 
@@ -155,8 +166,16 @@ func (r *Reports) TurnedAway(word string, about journal.About, why string) {
 	r.log.Refused(word, about, why)
 }
 
-// OverQuota tells that a client is one too many.
-func (r *Reports) OverQuota(p Peer, why string) {
+// OverQuota tells that a client is one too many for its app, which may have most.
+func (r *Reports) OverQuota(p Peer, most int) {
 	e := protocol.ErrOverQuota
-	r.TurnedAway(e.Word, about(p, "", e.Code), why)
+	r.TurnedAway(e.Word, about(p, "", e.Code), fmt.Sprintf("the app has %d connections", most))
+}
+
+// Crowd tells that a client is one too many for its address, which may have most.
+func (r *Reports) Crowd(app, address string, most int) {
+	e := protocol.ErrAddressLimit
+	r.TurnedAway(e.Word, journal.About{App: app, Remote: address, Code: e.Code},
+		fmt.Sprintf("the address has %d connections; "+
+			"REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more", most))
 }

@@ -2,6 +2,7 @@ package reports
 
 import (
 	"log/slog"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,8 +59,13 @@ func TestAudiences(t *testing.T) {
 			"level=DEBUG msg=published app=app channel=a event=e bytes=3", "Broadcasting To a 123"},
 		{func() { r.Refused(p, "word", "a", 4009, "because") },
 			`level=INFO msg="refused: word" ` + who + " channel=a code=4009 why=because", ""},
-		{func() { r.OverQuota(p, "full") }, `level=INFO msg="refused: ` +
-			protocol.ErrOverQuota.Word + `" ` + who + " code=4004 why=full", ""},
+		{func() { r.OverQuota(p, 3) }, `level=INFO msg="refused: ` +
+			protocol.ErrOverQuota.Word + `" ` + who +
+			` code=4004 why="the app has 3 connections"`, ""},
+		{func() { r.Crowd("app", "192.0.2.1", 2) }, `level=INFO msg="refused: ` +
+			protocol.ErrAddressLimit.Word + `" app=app remote=192.0.2.1 code=` +
+			strconv.Itoa(protocol.ErrAddressLimit.Code) + ` why="the address has 2 connections; ` +
+			`REVERB_MAX_CONNECTIONS_PER_ADDRESS allows no more"`, ""},
 	} {
 		log.Reset()
 		terminal.Reset()
