@@ -332,6 +332,7 @@ type surroundings struct {
 
 	reports reports.Reports
 	hooks   *webhooks.Sender
+	resume  config.Resume
 }
 
 var _ program = (*surroundings)(nil)
@@ -360,6 +361,7 @@ func (p *surroundings) Remote(r *http.Request) string {
 
 func (p *surroundings) Reports() *reports.Reports  { return &p.reports }
 func (p *surroundings) Webhooks() *webhooks.Sender { return p.hooks }
+func (p *surroundings) Resume() config.Resume      { return p.resume }
 
 // The interfaces of the room cluster.
 var (
@@ -469,7 +471,7 @@ func newServer(c *config.Config, ln, plain net.Listener, files uint64,
 		return nil, err
 	}
 	around := &surroundings{prefix: c.Listen.Path, trusted: c.Listen.Trusted,
-		sockets: sockets, soft: limit - min(limit/16, 256)}
+		sockets: sockets, soft: limit - min(limit/16, 256), resume: c.Resume}
 	if !c.Log.Debug {
 		stdout = nil
 	}
@@ -577,6 +579,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	if s.meter.Limit() > 0 {
 		beside.Go(func() { s.shortage().Watch(keep) })
 	}
+	beside.Go(func() { s.hub.rings.Sweep(keep) })
 	defer beside.Wait()
 	defer enough()
 	if ln := s.openControl(); ln != nil {

@@ -942,7 +942,7 @@ func (p *party) serve(l *loop, share int) {
 func (p *party) publish(g *guest, name string) {
 	c := p.courses[g.app][name]
 	b := newEventBroadcast(g.app, []byte("e"), strconv.AppendInt(nil, int64(len(*c)), 10), name, "",
-		protocol.SocketID{}, time.Now())
+		protocol.SocketID{}, time.Now(), false)
 	if p.random.IntN(4) == 0 {
 		b.except = g.id
 	}

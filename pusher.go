@@ -43,6 +43,7 @@ import (
 	"reverb/internal/config"
 	"reverb/internal/engine"
 	"reverb/internal/handover"
+	"reverb/internal/history"
 	"reverb/internal/httpapi"
 	"reverb/internal/journal"
 	"reverb/internal/lib/addresses"
@@ -102,10 +103,11 @@ func (s *settings) credentials() protocol.Credentials {
 
 // app is one application while the server runs; its settings can be replaced.
 type app struct {
-	id          string                 // constant
-	hub         *hub                   // constant
-	channels    *channels.App[*client] // constant
-	hooks       *webhooks.App          // constant
+	id          string                   // constant
+	hub         *hub                     // constant
+	channels    *channels.App[*client]   // constant
+	hooks       *webhooks.App            // constant
+	history     *history.App[*broadcast] // constant
 	settings    atomic.Pointer[settings]
 	gone        atomic.Bool  // configured no more
 	held        atomic.Bool  // it publishes nothing while memory is short, see relief
@@ -121,7 +123,8 @@ type app struct {
 func (h *hub) newApp(id string) *app {
 	a := &app{id: id, hub: h, hooks: h.program.Webhooks().App(webhooks.Account{ID: id}),
 		flows: make([]flow, len(h.loops.all)), turnstile: turnstile.New()}
-	a.channels = h.channels.NewApp(id, a.hooks)
+	a.history = h.rings.App(id)
+	a.channels = h.channels.NewApp(id, watch{a.hooks, a.history})
 	a.counts.Loops, a.counts.Channels = make([]admin.Traffic, len(a.flows)), a.channels.Counts
 	for i := range a.flows {
 		a.flows[i].held.Full = func() bool {
@@ -129,6 +132,19 @@ func (h *hub) newApp(id string) *app {
 		}
 	}
 	return a
+}
+
+// watch is told what happens to the channels of an app, for its webhooks and for what it keeps.
+type watch struct {
+	*webhooks.App
+	kept *history.App[*broadcast]
+}
+
+func (w watch) Changed(channel, user string, gone, vanished bool) {
+	w.App.Changed(channel, user, gone, vanished)
+	if gone && user == "" {
+		w.kept.Vacant(channel, time.Now())
+	}
 }
 
 var _ topics.App = (*app)(nil)
@@ -217,6 +233,7 @@ type broadcast struct {
 	app    *app
 	except protocol.SocketID
 	at     time.Time // when the event was published
+	kept   bool      // the message has room for an offset, see Stamp
 
 	// constant after Post
 	to     channels.Audience[*client]
@@ -226,16 +243,37 @@ type broadcast struct {
 	left atomic.Int32 // loops that still have deliveries to make
 }
 
-// newEventBroadcast makes an event and its message, see protocol.AppendEvent.
+// newEventBroadcast makes an event and its message, see protocol.AppendEvent. The message has room
+// for an offset if kept is set.
 func newEventBroadcast(a *app, name, data []byte, channel, user string, except protocol.SocketID,
-	now time.Time) *broadcast {
-	room := beginFrame(len(data) + len(name) + len(channel) + len(user) + 64)
-	framed := endFrame(protocol.AppendEvent(room, name, data, channel, user))
-	return &broadcast{encodedText: encodedText{plain: framed}, app: a, except: except, at: now}
+	now time.Time, kept bool) *broadcast {
+	size := len(data) + len(name) + len(channel) + len(user) + 64
+	if kept {
+		size += history.StampBytes
+	}
+	message := protocol.AppendEvent(beginFrame(size), name, data, channel, user)
+	if kept {
+		message = history.Room(message)
+	}
+	return &broadcast{encodedText: encodedText{plain: endFrame(message)}, app: a, except: except,
+		at: now, kept: kept}
 }
 
 // Payload is part of channels.Event.
 func (b *broadcast) Payload() []byte { return b.payload() }
+
+// Keep is part of channels.Event.
+func (b *broadcast) Keep(channel string, now time.Time) {
+	if b.kept {
+		b.app.history.Append(channel, b, now)
+	}
+}
+
+// Stamp is part of history.Event.
+func (b *broadcast) Stamp(at history.Offset) { history.Stamp(b.plain, at) }
+
+// bare is the message without its offset, which is none for a client that begins after it.
+func (b *broadcast) bare() []byte { return history.Bare(b.payload()) }
 
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
@@ -351,6 +389,8 @@ type moment struct {
 	since  uint64       // the last event that the list shows; the subscriber gets all after it
 	behind *encodedText // the last event of a cache channel, or cache_miss; nil on another channel
 	missed bool         // it is cache_miss
+	last   *broadcast   // the event that behind is; nil: it is none
+	wish   *wish        // has the moment for those who resume; nil: the channel keeps nothing
 }
 
 // listed is a channel whose members are listed.
@@ -367,9 +407,14 @@ func (v listed) Last() *memberlists.Last { return &v.of.Last }
 func (v listed) Owner() any              { return v.app }
 
 func (v listed) Look(encode bool) memberlists.Look[moment] {
-	now := v.app.hub.channels.Look(v.of, encode, time.Now())
+	var ask engine.Ask
+	w := v.app.history.Look(v.name)
+	if w != nil {
+		ask = w
+	}
+	now := v.app.hub.channels.Look(v.of, encode, ask, time.Now())
 	look := memberlists.Look[moment]{Version: now.Version, Size: now.Size,
-		At: moment{since: now.Since}}
+		At: moment{since: now.Since, last: now.Last, wish: w}}
 	if now.Last != nil {
 		look.At.behind = &now.Last.encodedText
 	} else if v.cache {
@@ -389,8 +434,9 @@ func (h *hub) openDesks(size int64) {
 
 // joiner is a subscriber that gets a list of members in its send queue.
 type joiner struct {
-	c   *client
-	sub *subscription
+	c    *client
+	sub  *subscription
+	back *wish // nil: it does not resume
 }
 
 var _ memberlists.Taker[moment] = joiner{}
@@ -400,14 +446,23 @@ func (j joiner) Channel() memberlists.Channel[moment] {
 }
 
 func (j joiner) Reserve(from outqueue.Supplier) *outqueue.Place { return j.c.queueSupply(from) }
-func (j joiner) Supply(at *outqueue.Place, b, more []byte)      { j.c.supply(at, b, more) }
-func (j joiner) Open() bool                                     { return j.c.Open() }
-func (j joiner) TooSlow()                                       { j.c.close(endSlowList) }
+
+func (j joiner) Supply(at *outqueue.Place, b, more []byte) {
+	if j.c.supply(at, b, more); j.back != nil {
+		j.back.Flow(j.c, at)
+	}
+}
+
+func (j joiner) Open() bool { return j.c.Open() }
+func (j joiner) TooSlow()   { j.c.close(endSlowList) }
 
 // Form takes the compressed list if the client takes such, and puts the last event behind it.
 func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 	f := &encodedText{plain: list.Plain()}
 	j.c.app.hub.channels.Listed(j.sub, at.since)
+	if j.back != nil && at.wish != nil {
+		return j.formResumed(f, at)
+	}
 	if b = f.plain; f.deflates(&j.c.conn) && len(b) <= maxListDeflated {
 		b = list.Packed(func([]byte) []byte { return f.forConn(&j.c.conn) })
 	}
@@ -420,6 +475,47 @@ func (j joiner) Form(list *memberlists.List, at moment) (b, more []byte) {
 		j.c.app.hooks.Missed(j.sub.Name())
 	}
 	return b, more
+}
+
+// formResumed is Form for a client that resumes. Its list is not compressed: the answer is in it.
+func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
+	j.back.Mark = at.wish.Mark
+	text := encodeText(j.back.Answer(list.payload(), time.Now()))
+	j.c.noteSent(text.payload())
+	switch {
+	case j.back.Recovered:
+	case at.last != nil:
+		bare := encodeText(at.last.bare())
+		j.c.noteSent(bare.payload())
+		more = bare.forConn(&j.c.conn)
+	case at.missed:
+		j.c.noteSent(at.behind.payload())
+		more = at.behind.forConn(&j.c.conn)
+		j.c.app.hooks.Missed(j.sub.Name())
+	}
+	return text.plain, more
+}
+
+// --- Clients that come back ---
+//
+// internal/history keeps the events of channels, and knows what a client has missed.
+
+type wish = history.Wish[*broadcast]
+
+var _ history.Conn[*broadcast] = (*client)(nil)
+
+// Frame is part of history.Conn.
+func (c *client) Frame(b *broadcast) []byte {
+	c.noteSent(b.payload())
+	return b.forConn(&c.conn)
+}
+
+func (c *client) Push(frame []byte)                              { c.queue(frame) }
+func (c *client) Reserve(from outqueue.Supplier) *outqueue.Place { return c.queueSupply(from) }
+func (c *client) Supply(at *outqueue.Place, b []byte)            { c.supply(at, b, nil) }
+
+func (c *client) Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place {
+	return c.out.PlaceBehind(&c.loop.outs, at, from)
 }
 
 // --- Watchlists ---
@@ -530,7 +626,8 @@ func (c *client) Open() bool                 { return c.state == connOpen }
 func (c *client) Holds(s *subscription) bool { return c.find([]byte(s.Name())) == s }
 func (c *client) Pending() *waits            { return &c.needExtra().pending }
 
-func (c *client) Joined(s *subscription, last *broadcast) {
+func (c *client) Joined(s *subscription, last *broadcast, ask engine.Ask) {
+	back, _ := ask.(*wish)
 	if s.Kind().User {
 		c.extra.identity.Entered(c, s)
 		return
@@ -538,10 +635,10 @@ func (c *client) Joined(s *subscription, last *broadcast) {
 	c.trimExtra()
 	c.subscriptions.Add(s)
 	c.app.hub.reports.Moved(c, "subscribed", s.Name())
-	c.sendJoined(s, last)
+	c.sendJoined(s, last, back)
 }
 
-func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last) }
+func (c *client) Rejoined(s *subscription, last *broadcast) { c.sendJoined(s, last, nil) }
 
 // --- Client ---
 
@@ -844,8 +941,9 @@ func (c *client) subscribe(d protocol.Subscription) {
 		s = nil
 	}
 	var last *broadcast
+	var back *wish
 	switch {
-	case s != nil:
+	case s != nil: // it resumes nothing: it has got what came since it subscribed
 		later := false
 		if last, later = engine.Rejoin(c.app, c, s, m); later {
 			return
@@ -860,8 +958,11 @@ func (c *client) subscribe(d protocol.Subscription) {
 		c.refuseSubscription(d.Channel, protocol.ErrMemory, "")
 		return
 	default:
-		full := false
-		if s, last, full = engine.Join(c.app, c.place(name, m)); full {
+		full, p := false, c.place(name, m)
+		if back = c.app.history.Wish(d.Channel, d.Resume); back != nil {
+			p.Ask = back
+		}
+		if s, last, full = engine.Join(c.app, p); full {
 			c.refuseSubscription(d.Channel, protocol.ErrMembers,
 				fmt.Sprintf("a presence channel of this app can have %d", settings.MaxMembers))
 			return
@@ -876,7 +977,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 	if kind.Presence {
 		c.holdBack()
 	}
-	c.sendJoined(s, last)
+	c.sendJoined(s, last, back)
 }
 
 // place is a place on a channel for c.
@@ -892,22 +993,31 @@ func (c *client) refuseSubscription(channel string, e *protocol.Error, reason st
 		c.sendError(e)
 		return
 	}
-	told, why := e.Refusal(reason)
+	told, why, message := e.Refusal(channel, reason)
 	c.app.hub.reports.Refused(c, e.Word, channel, e.Code, why)
 	c.sendError(told)
-	c.sendText(protocol.EncodeSubscriptionError(channel, e.Kind, why, e.Status))
+	c.sendText(message)
 }
 
 // sendJoined answers a subscription, on a presence channel with the list of members. last is the
-// last event of another cache channel; nil: none is remembered.
-func (c *client) sendJoined(s *subscription, last *broadcast) {
+// last event of another cache channel; nil: none is remembered. back is nil for a client that does
+// not resume.
+func (c *client) sendJoined(s *subscription, last *broadcast, back *wish) {
 	if s.Kind().Presence {
 		c.app.hub.reports.Look(c)
-		c.app.hub.desks[c.loop.index].Join(s, joiner{c, s})
+		c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, back})
 		return
 	}
-	c.sendText(protocol.EncodeSucceeded(s.Name()))
+	succeeded := protocol.EncodeSucceeded(s.Name())
+	if back != nil {
+		succeeded = back.Answer(succeeded, time.Now())
+	}
+	c.sendText(succeeded)
 	switch {
+	case back != nil && back.Recovered:
+		back.Flow(c, nil)
+	case last != nil && back != nil:
+		c.sendText(last.bare())
 	case last != nil:
 		c.noteSent(last.payload())
 		c.sendEncoded(&last.encodedText)
@@ -1016,7 +1126,7 @@ func (c *client) handleClientEvent(e protocol.Event) {
 	if err != nil {
 		return // nobody can be subscribed
 	}
-	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now())
+	b := newEventBroadcast(c.app, e.Name, e.Data, channel, user, c.id, time.Now(), false)
 	c.app.hub.engine.Publish(c.app, name, b, false, nil, nil)
 	c.app.hooks.ClientSaid(name, e.Name, e.Data, c.id, user)
 	c.app.hub.reports.Said(c, channel, e.Name, b.payload())
@@ -1178,10 +1288,15 @@ func (c *client) describe(h *handover.Connection) {
 	}
 	desk := c.app.hub.desks[c.loop.index]
 	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
-	c.conn.describe(h, func(from outqueue.Supplier) int {
-		s, ok := desk.Of(from)
-		return 1 + slices.IndexFunc(h.Subscriptions, func(v handover.Subscription) bool {
-			return ok && v.Channel == s.Name()
+	c.conn.describe(h, func(from outqueue.Supplier) {
+		if s, ok := desk.Of(from); ok {
+			named := func(v handover.Subscription) bool { return v.Channel == s.Name() }
+			h.Pieces = append(h.Pieces,
+				handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)})
+			return
+		}
+		history.Rest(from, func(b *broadcast) {
+			h.Pieces = append(h.Pieces, handover.Piece{Bytes: b.forConn(&c.conn)})
 		})
 	})
 }
@@ -1241,7 +1356,7 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 	for _, v := range all {
 		if v.Place > 0 {
 			s := held[v.Place-1]
-			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s})
+			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, nil})
 		} else {
 			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 			c.touch()
@@ -1266,6 +1381,9 @@ func (h *hub) sections() upgrade.Sections {
 			func(a *app) []byte { return a.counts.State() },
 			func(a *app, b []byte) bool { return a.counts.SetState(b) }),
 		upgrade.Many("last", h.replica.State, h.replica.SetState),
+		upgrade.Records("rings", func(send func([]byte) error) error {
+			return h.rings.State(time.Now(), (*broadcast).payload, send)
+		}, func(b []byte) bool { return h.rings.SetState(b, time.Now(), h.inherit) }),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),
@@ -1283,6 +1401,7 @@ type hub struct {
 
 	// constant after newHub
 	api        *httpapi.Handler[*app]
+	rings      *history.Rings[*broadcast]
 	loops      *loops
 	channels   *channels.Registry[*client, *broadcast] // every channel with a subscriber
 	engine     engine.Engine[*client, *broadcast]
@@ -1314,6 +1433,7 @@ type program interface {
 	Remote(r *http.Request) string // the client's address
 	Reports() *reports.Reports     // what is told of clients
 	Webhooks() *webhooks.Sender    // what applications are told
+	Resume() config.Resume         // what channels keep
 }
 
 // reloadable has the apps and the limits that a reload can change. A reloadable never changes;
@@ -1331,7 +1451,8 @@ func (h *hub) apps(yield func(*app) bool) { h.reloadable.Load().All(yield) }
 
 func newHub(apps []*config.App, ls *loops, p program) *hub {
 	h := &hub{channels: channels.New[*client, *broadcast](len(ls.all), indexOf), loops: ls,
-		program: p, reports: p.Reports()}
+		program: p, reports: p.Reports(),
+		rings: history.New[*broadcast](history.Limits(p.Resume()))}
 	for _, l := range ls.all {
 		post := func(task func()) { l.post(taskFunc(task)) }
 		h.posts = append(h.posts, memberlists.LoopOf(post, ls.began))
@@ -1365,6 +1486,7 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		}
 		a.settings.Store(&settings{App: configured})
 		a.hooks.Configure(configured.Account())
+		a.history.Configure(configured.Secret, h.life(configured), time.Now())
 		a.gone.Store(false)
 		t.Put(configured.ID, configured.Key, a)
 	}
@@ -1373,9 +1495,25 @@ func (h *hub) configure(apps []*config.App, limits config.Limits) {
 		if old.ByID[id] != nil {
 			a.gone.Store(true) // false again if the app returns before a loop looks
 			a.hooks.Configure(webhooks.Account{ID: id})
+			a.history.Configure("", 0, time.Now())
 			h.endClients(a, protocol.ErrUnknownApp, func(*client) bool { return a.gone.Load() })
 		}
 	}
+}
+
+// inherit makes an event that another process has kept.
+func (h *hub) inherit(app string, message []byte, except protocol.SocketID) *broadcast {
+	a, _ := h.known(app)
+	return a.Event(message, except, time.Now())
+}
+
+// life is how long events of an app are kept. The nodes of a cluster keep none: each would number
+// them by itself.
+func (h *hub) life(a *config.App) time.Duration {
+	if h.engine.Later() {
+		return 0
+	}
+	return a.ResumeLife
 }
 
 // Open is part of httpapi.Backend. A client that is not welcome learns so over the WebSocket,
@@ -1502,7 +1640,8 @@ func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
-	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now)
+	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now,
+		a.history.Keeps(name.String()))
 	here, later = h.engine.Publish(a, name, b, true, key, answers)
 	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later
@@ -1601,6 +1740,8 @@ func (h *hub) figures(s *admin.Snapshot) {
 		s.Apps = append(s.Apps, byID[id].figures())
 	}
 	s.API = h.api.Durations()
+	s.Resumed = admin.Resumed{Recovered: h.rings.Recovered.Load(), Not: h.rings.Not(),
+		Replayed: h.rings.Replayed.Load(), Bytes: h.rings.Bytes()}
 	s.Spool = (*admin.Spool)(h.program.Webhooks().SpoolFigures())
 	s.Closed, s.Refused = h.reports.Closed.Counts(), h.reports.Refusals.Counts()
 	s.Full = h.program.Full()

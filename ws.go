@@ -1207,8 +1207,8 @@ func (c *conn) farewell() (b []byte, spread bool) {
 	return b, spread
 }
 
-// describe tells h what this file knows of c. place returns the number of what waits for bytes.
-func (c *conn) describe(h *handover.Connection, place func(outqueue.Supplier) int) {
+// describe tells h what this file knows of c. place tells it what waits for bytes.
+func (c *conn) describe(h *handover.Connection, place func(outqueue.Supplier)) {
 	h.MaxMessage, h.Since, h.Seen = uint32(c.maxMessage), c.since, c.seen
 	h.Deflate = c.deflate
 	if p := c.partial; p != nil {
@@ -1218,11 +1218,11 @@ func (c *conn) describe(h *handover.Connection, place func(outqueue.Supplier) in
 			Deflated: p.deflated, UTF8: p.utf8.State(), Body: p.message, Ctl: p.control[:p.ctlLen]}
 	}
 	for v := range c.out.Pieces {
-		piece := handover.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong}
 		if v.From != nil {
-			piece.Place = place(v.From)
+			place(v.From)
+			continue
 		}
-		h.Pieces = append(h.Pieces, piece)
+		h.Pieces = append(h.Pieces, handover.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 	}
 }
 

@@ -209,7 +209,8 @@ func (s *server) stop() {
 // buildReverb builds the server from the folder above.
 func buildReverb(dir string) (string, error) {
 	path := filepath.Join(dir, "reverb")
-	args := []string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -funcalign=16"}
+	args := []string{"build", "-trimpath", "-tags", "nethttpomithttp2",
+		"-ldflags", "-s -w -funcalign=16"}
 	cold, err := os.ReadFile("../deploy/packaging/cold")
 	if err != nil {
 		return "", err

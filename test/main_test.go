@@ -49,7 +49,8 @@ func TestMain(m *testing.M) {
 
 // asReleased are the arguments of go that make the program as deploy/release makes it.
 func asReleased() []string {
-	args := []string{"build", "-trimpath", "-tags", "nethttpomithttp2", "-ldflags", "-s -w -funcalign=16"}
+	args := []string{"build", "-trimpath", "-tags", "nethttpomithttp2",
+		"-ldflags", "-s -w -funcalign=16"}
 	b, err := os.ReadFile("../deploy/packaging/cold")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)

@@ -28,6 +28,7 @@ func (h *handler) metrics(w http.ResponseWriter, _ *http.Request) {
 	}
 	writeServer(m, &snap)
 	writeUpgrades(m, &snap.Upgrades)
+	writeResumed(m, &snap.Resumed)
 	if snap.TLS != nil {
 		m.Family("tls_certificate_not_after_seconds", "gauge",
 			"When the certificate in force expires, in Unix time.")

@@ -29,6 +29,7 @@ type Snapshot struct {
 	Memory   Memory
 	Behind   Behind
 	Upgrades Upgrades
+	Resumed  Resumed
 
 	TLS     *TLS     // nil: nothing is served with TLS
 	Cluster *Cluster // nil: this is the only node

@@ -67,6 +67,8 @@ type Event[C any] interface {
 	// Post is called under a lock, which keeps the events of a channel in order. So it must not
 	// wait, and must not call the registry. It must not retain on.
 	Post(channel string, to Audience[C], on []int32)
+	// Keep is called before Post, under the same lock and with its rules, for what Publish gives.
+	Keep(channel string, now time.Time)
 	Payload() []byte // the message
 	Size() int       // the bytes that it takes as a last event
 }
@@ -311,6 +313,10 @@ func (sh *shard[C]) addLocked(hash uint32, a *App[C], name protocol.Name) *chann
 
 // --- Coming and going ---
 
+// ask is told the moment of a place: the subscriber hears every event that is published after it,
+// and none of before. It is called under a lock, with the rules of Event.Post.
+type ask interface{ Moment(now time.Time) }
+
 // Place is a place on a channel for a connection.
 type Place[C any, E any] struct {
 	// set by the caller
@@ -319,6 +325,7 @@ type Place[C any, E any] struct {
 	Conn   C
 	Loop   int              // of the connection
 	Member *protocol.Member // the signed user, which presence channels need; nil: none
+	Ask    ask              // what the caller wants to know of the moment; nil: nothing
 	// Restored says that the connection had the place in another process: it is new to nobody, so
 	// nobody is told.
 	Restored bool
@@ -386,8 +393,13 @@ func (r *Registry[C, E]) reserveLocked(ch *channel[C], p *Place[C, E], now time.
 	ch.reserveLocked(p.Loop, r.loops)
 	if p.ch, p.since = ch, ch.seq; ch.members != nil {
 		p.since = neverYet
-	} else if ch.kind.Cache {
+		return
+	}
+	if ch.kind.Cache {
 		p.Last = r.lastEvent(ch.app, ch.name, now)
+	}
+	if p.Ask != nil {
+		p.Ask.Moment(now)
 	}
 }
 
@@ -485,6 +497,7 @@ func (r *Registry[C, E]) Publish(a *App[C], name protocol.Name, e E, except prot
 	}
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
+	e.Keep(name.String(), now)
 	if ch != nil {
 		r.postLocked(sh, ch, e, except)
 	} else {
@@ -596,8 +609,9 @@ type Look[E any] struct {
 	Members []*protocol.Member // in the order in which they came, if they were asked for
 }
 
-// Look returns a presence channel as it is now, with its members if list is set.
-func (r *Registry[C, E]) Look(of *Members[C], list bool, now time.Time) Look[E] {
+// Look returns a presence channel as it is now, with its members if list is set. ask is told the
+// moment of a subscriber for whom Listed follows; it may be nil.
+func (r *Registry[C, E]) Look(of *Members[C], list bool, ask ask, now time.Time) Look[E] {
 	ch := of.ch
 	sh := r.lockOf(ch)
 	defer sh.mu.Unlock()
@@ -608,6 +622,9 @@ func (r *Registry[C, E]) Look(of *Members[C], list bool, now time.Time) Look[E] 
 	}
 	if list {
 		look.Members = of.roster.List()
+	}
+	if ask != nil {
+		ask.Moment(now)
 	}
 	return look
 }

@@ -39,6 +39,8 @@ type event struct {
 	places [loops]int32
 }
 
+func (e *event) Keep(string, time.Time) {}
+
 func (e *event) Payload() []byte { return []byte(strconv.Itoa(e.number)) }
 func (e *event) Size() int       { return e.size }
 
@@ -411,7 +413,7 @@ func (w *world) list(s *sub) {
 	if s.s == nil || s.user == "" {
 		return
 	}
-	look := w.r.Look(s.s.Members(), true, w.now)
+	look := w.r.Look(s.s.Members(), true, nil, w.now)
 	w.wantPeople(s.at, look.Members)
 	if last := w.last[s.at]; kindOf(s.at).Cache &&
 		w.now.Before(last.until) != (look.Last != nil && look.Last.number == last.number) {

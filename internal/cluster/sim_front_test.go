@@ -151,6 +151,7 @@ func (a *simApp) Event(message []byte, except protocol.SocketID, at time.Time) *
 
 func (c *simCast) Except() protocol.SocketID { return c.except }
 func (c *simCast) At() time.Time             { return c.posted }
+func (c *simCast) Keep(string, time.Time)    {}
 func (c *simCast) Payload() []byte           { return []byte(c.text) }
 func (c *simCast) Size() int                 { return len(c.text) }
 
@@ -317,7 +318,7 @@ func (v *simSeat) Holds(s *channels.Subscription[*simSeat]) bool {
 func (v *simSeat) Admit(ok bool) { v.front.s.w.state("seat: counted") }
 
 // Joined is told that the cluster has let the client in.
-func (v *simSeat) Joined(s *channels.Subscription[*simSeat], last *simCast) {
+func (v *simSeat) Joined(s *channels.Subscription[*simSeat], last *simCast, _ engine.Ask) {
 	l := v.front.loops[v.loop]
 	if v.client.cancelled || v.waits.Len() > 0 {
 		v.front.s.fail("%s, which has left %s, is let in", v.client.user, v.topic)
@@ -362,7 +363,7 @@ func (v *simSeat) cancel() {
 // list answers a member of a presence channel with the list of members.
 func (v *simSeat) list() {
 	s := v.front.s
-	look := v.front.reg.Look(v.sub.Members(), true, s.w.now)
+	look := v.front.reg.Look(v.sub.Members(), true, nil, s.w.now)
 	for _, m := range look.Members {
 		v.view = append(v.view, m.ID)
 	}

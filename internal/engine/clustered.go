@@ -45,7 +45,7 @@ func (e *clustered[C, E]) complete(a App[C, E], v *grant[C, E]) {
 		return
 	}
 	v.Conn.Pending().remove(v.Name.String())
-	v.Conn.Joined(s, v.Last)
+	v.Conn.Joined(s, v.Last, v.Ask)
 }
 
 // Restore asks for the place as Join does, since the cluster knows it already. It knows the members

@@ -83,6 +83,9 @@ type App[C, E any] interface {
 	Users
 }
 
+// Ask is what a place was asked for with, see channels.Place.
+type Ask interface{ Moment(now time.Time) }
+
 // Users is told who is signed in: a user is online while a client has a subscription to the user's
 // channel, on any node.
 type Users interface {
@@ -114,8 +117,8 @@ type Client[C, E any] interface {
 	Holds(s *channels.Subscription[C]) bool
 	Pending() *Pending[C, E]
 	// Joined gives the client a subscription that the cluster has granted. last is as in
-	// Engine.Join.
-	Joined(s *channels.Subscription[C], last E)
+	// Engine.Join, ask that of the place.
+	Joined(s *channels.Subscription[C], last E, ask Ask)
 	// Rejoined answers a subscription that the client has already.
 	Rejoined(s *channels.Subscription[C], last E)
 	// Admit says whether the client may stay.

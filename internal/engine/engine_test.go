@@ -131,6 +131,7 @@ func (a *tenant) Event(message []byte, except protocol.SocketID, at time.Time) *
 
 func (n *note) Except() protocol.SocketID { return n.except }
 func (n *note) At() time.Time             { return n.at }
+func (n *note) Keep(string, time.Time)    {}
 func (n *note) Payload() []byte           { return []byte(n.text) }
 func (n *note) Size() int                 { return len(n.text) }
 func (n *note) Post(channel string, to channels.Audience[*guest], on []int32) {
@@ -156,7 +157,7 @@ func (c *guest) Pending() *Pending[*guest, *note]            { return &c.waits }
 func (c *guest) Holds(s *channels.Subscription[*guest]) bool { return c.subs[s.Name()] == s }
 
 func (c *guest) Admit(ok bool) { c.say("%s may stay: %v", c.name, ok) }
-func (c *guest) Joined(s *channels.Subscription[*guest], last *note) {
+func (c *guest) Joined(s *channels.Subscription[*guest], last *note, _ Ask) {
 	c.joined("joined", s, last)
 }
 func (c *guest) Rejoined(s *channels.Subscription[*guest], last *note) {
@@ -166,7 +167,7 @@ func (c *guest) Rejoined(s *channels.Subscription[*guest], last *note) {
 func (c *guest) joined(how string, s *channels.Subscription[*guest], last *note) {
 	c.subs[s.Name()] = s
 	if s.Kind().Presence {
-		c.reg.Listed(s, c.reg.Look(s.Members(), false, now).Since)
+		c.reg.Listed(s, c.reg.Look(s.Members(), false, nil, now).Since)
 	}
 	text := "nothing"
 	if last != nil {
@@ -206,7 +207,7 @@ func (c *guest) join(channel, user string) {
 	case full:
 		c.say("%s is full for %s", channel, c.name)
 	case s != nil:
-		c.Joined(s, last)
+		c.Joined(s, last, nil)
 	}
 }
 

@@ -49,6 +49,7 @@ import (
 	"reverb/internal/lib/retries"
 	"reverb/internal/lib/show"
 	"reverb/internal/protocol"
+	"reverb/web"
 )
 
 // Backend acts on the requests. An A is an app of the Backend. Many goroutines call the methods at
@@ -240,6 +241,11 @@ func (h *Handler[A]) answer(
 			return refused(w, bad), &h.up
 		}
 		return fine(w, []byte(`{"health":"OK"}`)), &h.up
+	case len(path) == 1 && path[0] == "resume.js":
+		if bad := checkMethod(r.Method, http.MethodGet); bad != nil {
+			return refused(w, bad), &h.other
+		}
+		return Answered{Status: http.StatusOK, Bytes: web.ServeResume(w)}, &h.other
 	case len(path) == 2 && path[0] == "app" && path[1] != "" && !hasSlash(path[1]):
 		h.open(w, r, path[1])
 		return Answered{}, nil

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -489,4 +490,24 @@ func written(d metrics.Timed) string {
 	w.Histograms([]*metrics.Histogram{d.Took})
 	w.Flush()
 	return b.String()
+}
+
+// Any page can load resume.js, and verify it.
+func TestResumeScript(t *testing.T) {
+	want, err := os.ReadFile("../../web/resume.js")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := httptest.NewRecorder()
+	newHandler(&backend{}).ServeHTTP(w, httptest.NewRequest("GET", "/resume.js", nil))
+	if w.Code != 200 || w.Body.String() != string(want) ||
+		w.Header().Get("Access-Control-Allow-Origin") != "*" ||
+		w.Header().Get("Content-Type") != "text/javascript; charset=utf-8" {
+		t.Errorf("%d, %v, %.50s", w.Code, w.Header(), w.Body)
+	}
+	w = httptest.NewRecorder()
+	newHandler(&backend{}).ServeHTTP(w, httptest.NewRequest("POST", "/resume.js", nil))
+	if w.Code != 405 {
+		t.Errorf("POST: %d", w.Code)
+	}
 }

@@ -200,7 +200,7 @@ func parsePublish(body []byte, prefix string, batch bool) (p Publish, bad []fiel
 	}
 	if v.socketID != nil {
 		id, _ := jsonraw.String(v.socketID)
-		p.Except = parseSocketID(id)
+		p.Except = ParseSocketID(id)
 	}
 	if info, ok := jsonraw.String(v.info); ok {
 		p.Info = strings.Split(info, ",")

@@ -89,6 +89,7 @@ type Subscription struct {
 	Auth        string
 	ChannelData []byte // the content of the string; nil: it is absent or empty
 	BadData     string // what is wrong with channel_data; empty: it is JSON or absent
+	Resume      []byte // JSON; nil: it is absent
 }
 
 // ParseSubscription reads the data of pusher:subscribe, which is an object or a string that holds
@@ -110,6 +111,8 @@ func ParseSubscription(data []byte) (d Subscription, ok bool) {
 			auth = value
 		case "channel_data":
 			channelData = value
+		case "resume":
+			d.Resume = value
 		}
 	})
 	if err != nil || len(auth) > 0 && (auth[0] == '[' || auth[0] == '{') {
@@ -118,6 +121,7 @@ func ParseSubscription(data []byte) (d Subscription, ok bool) {
 	d.Channel, ok = jsonraw.Scalar(channel)
 	d.Auth, _ = jsonraw.Scalar(auth)
 	d.setChannelData(channelData)
+	d.Resume = bytes.Clone(d.Resume)
 	return d, ok
 }
 

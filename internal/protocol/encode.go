@@ -70,8 +70,8 @@ func EncodeError(e *Error) []byte {
 	return AppendEvent(nil, "pusher:error", data, "", "")
 }
 
-// EncodeSubscriptionError makes pusher:subscription_error, which calls .error() of Laravel Echo.
-func EncodeSubscriptionError(channel, kind, text string, status int) []byte {
+// encodeSubscriptionError makes pusher:subscription_error, which calls .error() of Laravel Echo.
+func encodeSubscriptionError(channel, kind, text string, status int) []byte {
 	data := append([]byte(`{"type":`), jsonraw.AppendString(nil, kind)...)
 	data = jsonraw.AppendString(append(data, `,"error":`...), text)
 	data = fmt.Appendf(data, `,"status":%d}`, status)

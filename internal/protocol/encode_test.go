@@ -16,7 +16,7 @@ func TestMessages(t *testing.T) {
 			`{"event":"pusher:error","data":{"code":4009,"message":"Origin not allowed"}}`},
 		{string(AppendEvent(nil, "pusher:ping", []byte(`"{}"`), "", "")),
 			`{"event":"pusher:ping","data":"{}"}`},
-		{string(EncodeSubscriptionError("a", "AuthError", "no", 401)),
+		{string(encodeSubscriptionError("a", "AuthError", "no", 401)),
 			`{"event":"pusher:subscription_error","data":"{\"type\":\"AuthError\",` +
 				`\"error\":\"no\",\"status\":401}","channel":"a"}`},
 		{string(EncodeMemberAdded("presence-a", &Member{"7", []byte(`{"n":1}`)})),

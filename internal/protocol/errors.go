@@ -50,18 +50,18 @@ func (e *Error) because(reason string) *Error {
 	return &with
 }
 
-// Refusal says how a subscription is refused with e for a reason; empty: there is nothing to add.
-// told stands in pusher:error, with Reverb's text if Reverb has one. why stands in
-// pusher:subscription_error and in the log.
-func (e *Error) Refusal(reason string) (told *Error, why string) {
-	if reason == "" {
-		return e, e.Message
+// Refusal says how a subscription to a channel is refused with e for a reason; empty: there is
+// nothing to add. told stands in pusher:error, with Reverb's text if Reverb has one. why is for the
+// log, and stands in message, pusher:subscription_error.
+func (e *Error) Refusal(channel, reason string) (told *Error, why string, message []byte) {
+	told, why = e, e.Message
+	if reason != "" {
+		with := e.because(reason)
+		if why = with.Message; !e.Reverb {
+			told = with
+		}
 	}
-	with := e.because(reason)
-	if e.Reverb {
-		return e, with.Message
-	}
-	return with, with.Message
+	return told, why, encodeSubscriptionError(channel, e.Kind, why, e.Status)
 }
 
 // RateLimited is the error of a message beyond the rate limit, which ends the connection or does

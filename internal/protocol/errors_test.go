@@ -84,7 +84,7 @@ func TestRefusal(t *testing.T) {
 		{ErrMembers, "", "Too many members", "Too many members"},
 		{ErrMembers, "x", "Too many members: x", "Too many members: x"},
 	} {
-		told, why := tt.e.Refusal(tt.reason)
+		told, why, _ := tt.e.Refusal("x", tt.reason)
 		if told.Message != tt.told || why != tt.why || told.Row != tt.e.Row {
 			t.Errorf("%s, %q: got %q, %q", tt.e.Word, tt.reason, told.Message, why)
 		}

@@ -164,9 +164,9 @@ func (id SocketID) String() string {
 	return strconv.FormatUint(uint64(id.a), 10) + "." + strconv.FormatUint(uint64(id.b), 10)
 }
 
-// parseSocketID is the reverse of String. It returns the zero SocketID for a text that
+// ParseSocketID is the reverse of String. It returns the zero SocketID for a text that
 // is not a socket ID.
-func parseSocketID(s string) SocketID {
+func ParseSocketID(s string) SocketID {
 	x, y, _ := strings.Cut(s, ".")
 	a, err1 := strconv.ParseUint(x, 10, 32)
 	b, err2 := strconv.ParseUint(y, 10, 32)

@@ -37,13 +37,13 @@ func TestSocketID(t *testing.T) {
 	seen := map[SocketID]bool{}
 	for range 1000 {
 		id := NewSocketID()
-		if seen[id] || id == (SocketID{}) || parseSocketID(id.String()) != id {
+		if seen[id] || id == (SocketID{}) || ParseSocketID(id.String()) != id {
 			t.Fatalf("got %v", id)
 		}
 		seen[id] = true
 	}
 	for _, s := range []string{"", "1", "1.", ".1", "1.2.3", "-1.2", "4294967296.1", "a.b"} {
-		if got := parseSocketID(s); got != (SocketID{}) {
+		if got := ParseSocketID(s); got != (SocketID{}) {
 			t.Errorf("%q: got %v", s, got)
 		}
 	}
@@ -72,7 +72,7 @@ func TestKinds(t *testing.T) {
 // A socket ID is the same after it has travelled as a number.
 func TestSocketIDNumber(t *testing.T) {
 	for _, s := range []string{"1.2", "4294967295.4294967295", "0.1"} {
-		if id := parseSocketID(s); SocketIDOf(id.Number()) != id || id.String() != s {
+		if id := ParseSocketID(s); SocketIDOf(id.Number()) != id || id.String() != s {
 			t.Errorf("%s: got %v", s, id)
 		}
 	}

@@ -40,10 +40,7 @@ export class Server {
 
   async run() {
     this.process = spawn(program, ['start'], {
-      env: {
-        REVERB_ENV_FILE: '/dev/null', REVERB_SERVER_HOST: '127.0.0.1', REVERB_SERVER_PORT: String(this.port), REVERB_SHUTDOWN_GRACE: '0',
-        REVERB_APP_ID: 'app-id', REVERB_APP_KEY: 'app-key', REVERB_APP_SECRET: 'app-secret', ...this.env,
-      },
+      env: this.variables(),
       stdio: ['ignore', 'ignore', 'pipe'],
     });
     this.ended = new Promise((resolve) => this.process.once('exit', (code) => resolve(code)));
@@ -52,6 +49,13 @@ export class Server {
       this.process.stderr.on('data', (chunk) => { log += chunk; if (log.includes('listening on ')) resolve(); });
       this.process.once('exit', () => reject(new Error(`the server does not start:\n${log}`)));
     });
+  }
+
+  variables() {
+    return {
+      REVERB_ENV_FILE: '/dev/null', REVERB_SERVER_HOST: '127.0.0.1', REVERB_SERVER_PORT: String(this.port), REVERB_SHUTDOWN_GRACE: '0',
+      REVERB_APP_ID: 'app-id', REVERB_APP_KEY: 'app-key', REVERB_APP_SECRET: 'app-secret', ...this.env,
+    };
   }
 
   async stop() { this.process.kill('SIGTERM'); return this.ended; }

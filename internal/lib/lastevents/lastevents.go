@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"reverb/internal/lib/heaviest"
 	"reverb/internal/lib/recordlog"
 )
 
@@ -19,8 +20,8 @@ type Store[V any] struct {
 
 	mu     sync.Mutex
 	apps   map[string]*holder[V]
-	most   [measures]ranking[V] // the apps; the app that holds most is the first
-	oldest list[V]              // all events
+	most   [measures]heaviest.Heap[*holder[V]] // the apps, by each measure
+	oldest list[V]                             // all events
 	totals [measures]int
 }
 
@@ -84,37 +85,15 @@ func (l *list[V]) remove(e *entry[V], which int) {
 	}
 }
 
-// ranking is a heap of apps by one measure.
-type ranking[V any] []*holder[V]
-
-// moved puts the app at i into its place, after the app has come to hold more or less.
-func (r ranking[V]) moved(i, measure int) {
-	swap := func(a, b int) {
-		r[a], r[b] = r[b], r[a]
-		r[a].rank[measure], r[b].rank[measure] = a, b
-	}
-	for i > 0 && r[i].totals[measure] > r[(i-1)/2].totals[measure] {
-		swap(i, (i-1)/2)
-		i = (i - 1) / 2
-	}
-	for {
-		child := 2*i + 1
-		if child+1 < len(r) && r[child+1].totals[measure] > r[child].totals[measure] {
-			child++
-		}
-		if child >= len(r) || r[child].totals[measure] <= r[i].totals[measure] {
-			return
-		}
-		swap(i, child)
-		i = child
-	}
-}
-
 // New makes a store of at most maxEvents events, which have at most maxBytes bytes
 // together.
 func New[V any](maxEvents, maxBytes int) *Store[V] {
-	return &Store[V]{maxEvents: maxEvents, maxBytes: maxBytes,
-		apps: make(map[string]*holder[V])}
+	s := &Store[V]{maxEvents: maxEvents, maxBytes: maxBytes, apps: make(map[string]*holder[V])}
+	for m := range s.most {
+		s.most[m].Weight = func(h *holder[V]) int { return h.totals[m] }
+		s.most[m].Place = func(h *holder[V]) *int { return &h.rank[m] }
+	}
+	return s
 }
 
 // Put keeps v, of size bytes, as the last event of a channel until the given time. While there are
@@ -130,8 +109,7 @@ func (s *Store[V]) Put(app, channel string, v V, size int, now, until time.Time)
 		h = &holder[V]{id: app, byName: make(map[string]*entry[V])}
 		s.apps[app] = h
 		for m := range s.most {
-			h.rank[m] = len(s.most[m])
-			s.most[m] = append(s.most[m], h)
+			s.most[m].Add(h)
 		}
 	} else if old := h.byName[channel]; old != nil {
 		s.unlink(old)
@@ -142,10 +120,10 @@ func (s *Store[V]) Put(app, channel string, v V, size int, now, until time.Time)
 	s.oldest.push(e, inAll)
 	s.count(h, 1, size)
 	for s.totals[byteCount] > s.maxBytes {
-		s.remove(s.most[byteCount][0].oldest.first)
+		s.remove(s.most[byteCount].First().oldest.first)
 	}
 	for s.totals[eventCount] > s.maxEvents {
-		s.remove(s.most[eventCount][0].oldest.first)
+		s.remove(s.most[eventCount].First().oldest.first)
 	}
 }
 
@@ -225,7 +203,7 @@ func (s *Store[V]) count(h *holder[V], n, size int) {
 	for m, d := range [measures]int{n, size} {
 		h.totals[m] += d
 		s.totals[m] += d
-		s.most[m].moved(h.rank[m], m)
+		s.most[m].Moved(h)
 	}
 }
 
@@ -247,12 +225,6 @@ func (s *Store[V]) remove(e *entry[V]) {
 	}
 	delete(s.apps, h.id)
 	for m := range s.most {
-		at, last := h.rank[m], len(s.most[m])-1
-		s.most[m][at] = s.most[m][last]
-		s.most[m][at].rank[m] = at
-		s.most[m][last] = nil
-		if s.most[m] = s.most[m][:last]; at < last {
-			s.most[m].moved(at, m)
-		}
+		s.most[m].Remove(h)
 	}
 }

@@ -28,8 +28,7 @@ func (s *Store[V]) check(t *testing.T) {
 		}
 		for m := range s.most {
 			all[m] += own[m]
-			if s.most[m][h.rank[m]] != h || h.totals[m] > s.most[m][h.rank[m]/2].totals[m] &&
-				h.rank[m] == 1 || h.totals[m] > s.most[m][0].totals[m] {
+			if h.totals[m] > s.most[m].First().totals[m] {
 				t.Fatalf("%s: is not at its place", id)
 			}
 		}
@@ -38,7 +37,7 @@ func (s *Store[V]) check(t *testing.T) {
 	for e := s.oldest.first; e != nil; e = e.links[inAll].after {
 		n++
 	}
-	if all != s.totals || n != all[eventCount] || len(s.most[byteCount]) != len(s.apps) {
+	if all != s.totals || n != all[eventCount] || s.most[byteCount].Len() != len(s.apps) {
 		t.Fatalf("counts %v, has %v, lists %d", s.totals, all, n)
 	}
 	if all[eventCount] > s.maxEvents || all[byteCount] > s.maxBytes {

@@ -235,13 +235,26 @@ func (q *Queue) Supply(p *Pool, place *Place, b, more []byte) {
 	if more == nil {
 		return
 	}
-	behind := p.take(more)
+	q.insert(p, k, p.take(more), len(more))
+}
+
+// PlaceBehind keeps a place for the bytes of from right behind another place of q, whatever the
+// limit says.
+func (q *Queue) PlaceBehind(p *Pool, at *Place, from Supplier) *Place {
+	k := p.take(nil)
+	k.place = &Place{from: from, link: k}
+	q.insert(p, at.link, k, PlaceBytes)
+	return k.place
+}
+
+// insert puts behind, of the given weight, right behind k.
+func (q *Queue) insert(p *Pool, k, behind *link, weight int) {
 	behind.next = k.next
 	if k.next = behind; q.last == k {
 		q.last = behind
 	}
 	p.links++
-	q.count(p, len(more))
+	q.count(p, weight)
 }
 
 // Head looks at the first slice. place is the place of the slice, or nil. ok is false if nothing

@@ -1,0 +1,335 @@
+package history
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"reverb/internal/protocol"
+)
+
+type event struct {
+	name   int
+	size   int
+	except protocol.SocketID
+	at     string
+}
+
+func (e *event) Size() int                 { return e.size }
+func (e *event) Except() protocol.SocketID { return e.except }
+func (e *event) Stamp(at Offset)           { e.at = string(at[:]) }
+
+var start = time.Unix(1_800_000_000, 0)
+
+func newTestApp(r *Rings[*event], id string) *App[*event] {
+	a := r.App(id)
+	a.Configure("secret of "+id, time.Minute, start)
+	return a
+}
+
+func (r *Rings[E]) reason(f func()) (why reason) {
+	var before [reasons]uint64
+	for i := range before {
+		before[i] = r.not[i].Load()
+	}
+	f()
+	for i := range before {
+		if r.not[i].Load() > before[i] {
+			return reason(i)
+		}
+	}
+	return recovered
+}
+
+// whole checks that the lists, counts and bytes of the rings fit together.
+func whole(t *testing.T, r *Rings[*event], apps ...*App[*event]) {
+	t.Helper()
+	all := 0
+	for _, a := range apps {
+		bytes, entries := 0, 0
+		for name, g := range a.rings {
+			bytes += ringBytes + 2*len(name)
+			n := 0
+			for e := g.first; e != nil; e = e.next {
+				if n++; e.number != g.last-uint64(g.count-n) || e.next == nil && g.end != e {
+					t.Fatalf("%s: event %d is no %d of %d up to %d", name, e.number, n, g.count,
+						g.last)
+				}
+				bytes += entryBytes + e.event.size
+			}
+			if entries += n + 1; n != g.count || n > r.limits.Events {
+				t.Fatalf("%s: %d events, counted %d", name, n, g.count)
+			}
+		}
+		last := int64(0)
+		for e := a.oldest; e != nil; e = e.newer {
+			if entries--; e.at < last || e.gone {
+				t.Fatal("the order of an app is wrong")
+			}
+			last = e.at
+		}
+		if entries != 0 || bytes != a.bytes {
+			t.Fatalf("%d entries too many, %d bytes, counted %d", entries, bytes, a.bytes)
+		}
+		all += bytes
+	}
+	if all != r.bytes || int64(r.bytes+r.pinned) > r.limits.Bytes && r.bytes > 0 || r.pinned < 0 {
+		t.Fatalf("%d bytes, counted %d, pinned %d of %d", all, r.bytes, r.pinned, r.limits.Bytes)
+	}
+}
+
+// A client gets exactly what it has missed, in order, or is told that it cannot, whatever happens
+// meanwhile; and when there is room and time it gets it.
+func TestExactly(t *testing.T) {
+	for seed := range uint64(60) {
+		random := rand.New(rand.NewPCG(seed, 1))
+		roomy := seed%2 == 0
+		limits := Limits{Events: 10, Bytes: 20_000}
+		if roomy {
+			limits = Limits{Events: 1 << 20, Bytes: 1 << 30}
+		}
+		r := New[*event](limits)
+		apps := []*App[*event]{newTestApp(r, "a"), newTestApp(r, "b")}
+		type channel struct {
+			app  *App[*event]
+			name string
+			all  []*event
+		}
+		var channels []*channel
+		for i := range 6 {
+			channels = append(channels, &channel{app: apps[i%2], name: fmt.Sprint("c", i)})
+		}
+		type client struct {
+			of            *channel
+			epoch, offset string
+			has           int // of all
+			id            protocol.SocketID
+		}
+		var clients []*client
+		var replays []*missed[*event]
+		now, recovered := start, 0
+		for range 2000 {
+			if !roomy || random.IntN(1000) == 0 {
+				now = now.Add(time.Duration(random.IntN(500)) * time.Millisecond)
+			}
+			ch := channels[random.IntN(len(channels))]
+			switch k := random.IntN(10); {
+			case k < 5:
+				e := &event{name: len(ch.all), size: random.IntN(300)}
+				if len(clients) > 0 && random.IntN(3) == 0 {
+					e.except = clients[random.IntN(len(clients))].id
+				}
+				ch.app.Append(ch.name, e, now)
+				ch.all = append(ch.all, e)
+			case k == 5:
+				ask := &Ask{Mark: ch.app.Mark(ch.name, now)}
+				var answer reply
+				if r.reason(func() { answer, _ = ch.app.resume(ch.name, ask, now) }) != started {
+					t.Fatal("a client that begins is not told so")
+				}
+				clients = append(clients, &client{ch, answer.Epoch, answer.Offset, len(ch.all),
+					protocol.NewSocketID()})
+			case k == 6 && len(clients) > 0: // it has got some more
+				c := clients[random.IntN(len(clients))]
+				if n := random.IntN(len(c.of.all) - c.has + 1); n > 0 {
+					if epochOf(r, c.of.app, c.of.name) == c.epoch {
+						c.has, c.offset = c.has+n, c.of.all[c.has+n-1].at
+					}
+				}
+			case k == 7:
+				ch.app.Vacant(ch.name, now)
+			case k == 8 && len(replays) > 0: // a slow client goes on, or away
+				i := random.IntN(len(replays))
+				if random.IntN(2) == 0 {
+					replays[i].close()
+				} else if replays[i].next(200); !replays[i].done() {
+					break
+				}
+				replays = slices.Delete(replays, i, i+1)
+			case len(clients) > 0:
+				c := clients[random.IntN(len(clients))]
+				ask := &Ask{Epoch: c.epoch, Offset: c.offset, Sockets: []protocol.SocketID{c.id},
+					Mark: c.of.app.Mark(c.of.name, now)}
+				answer, replay := c.of.app.resume(c.of.name, ask, now)
+				if roomy && !answer.Recovered {
+					t.Fatalf("seed %d: not recovered with room and time", seed)
+				}
+				if answer.Recovered {
+					recovered++
+					var want []*event
+					for _, e := range c.of.all[c.has:] {
+						if e.except != c.id {
+							want = append(want, e)
+						}
+					}
+					var got []*event
+					if replay != nil {
+						for _, n := range replay.left {
+							got = append(got, n.event)
+						}
+					}
+					if !slices.Equal(got, want) {
+						t.Fatalf("seed %d: got %d events, want %d", seed, len(got), len(want))
+					}
+				}
+				if replay != nil {
+					replays = append(replays, replay)
+				}
+				c.epoch, c.offset, c.has = answer.Epoch, answer.Offset, len(c.of.all)
+			}
+			whole(t, r, apps...)
+		}
+		for _, v := range replays {
+			v.close()
+		}
+		if r.pinned != 0 || recovered == 0 {
+			t.Errorf("seed %d: %d bytes stay pinned, %d recovered", seed, r.pinned, recovered)
+		}
+		now = now.Add(time.Hour)
+		for _, ch := range channels {
+			ch.app.Vacant(ch.name, now.Add(-time.Minute))
+		}
+		r.expire(now)
+		if r.Bytes() != 0 || r.heaviest.Len() != 0 {
+			t.Errorf("seed %d: %d bytes stay for ever", seed, r.Bytes())
+		}
+	}
+}
+
+func epochOf(r *Rings[*event], a *App[*event], channel string) string {
+	if g := a.rings[channel]; g != nil {
+		return epochText(g.epoch)
+	}
+	return ""
+}
+
+// Only a position that was given for this app, channel and epoch counts.
+func TestForged(t *testing.T) {
+	r := New[*event](Limits{Events: 3, Bytes: 1 << 20})
+	a, b := newTestApp(r, "a"), newTestApp(r, "b")
+	var all []*event
+	for i := range 5 {
+		all = append(all, &event{name: i})
+		a.Append("x", all[i], start)
+		a.Append("y", &event{}, start)
+		b.Append("x", &event{}, start)
+	}
+	why := func(app *App[*event], channel, epoch, offset string) reason {
+		ask := &Ask{Epoch: epoch, Offset: offset, Mark: app.Mark(channel, start)}
+		return r.reason(func() {
+			if _, v := app.resume(channel, ask, start); v != nil {
+				v.close()
+			}
+		})
+	}
+	x, y := epochOf(r, a, "x"), epochOf(r, a, "y")
+	at := all[2].at
+	flip := []byte(at)
+	flip[20] ^= 1
+	for name, v := range map[string]struct {
+		app                    *App[*event]
+		channel, epoch, offset string
+		want                   reason
+	}{
+		"good":            {a, "x", x, at, recovered},
+		"the last":        {a, "x", x, all[4].at, recovered},
+		"just there":      {a, "x", x, all[1].at, recovered},
+		"too old":         {a, "x", x, all[0].at, expired},
+		"other channel":   {a, "y", y, at, forged},
+		"other app":       {b, "x", epochOf(r, b, "x"), at, forged},
+		"other epoch":     {a, "x", y, at, unknown},
+		"one bit":         {a, "x", x, string(flip), forged},
+		"short":           {a, "x", x, at[:23], forged},
+		"empty":           {a, "x", x, "", forged},
+		"zeros":           {a, "x", x, strings.Repeat("A", OffsetBytes), forged},
+		"not base64":      {a, "x", x, strings.Repeat("\n", OffsetBytes), forged},
+		"padded to begin": {a, "x", "", at, started},
+	} {
+		if got := why(v.app, v.channel, v.epoch, v.offset); got != v.want {
+			t.Errorf("%s: reason %d, want %d", name, got, v.want)
+		}
+	}
+	a.Configure("another secret", time.Minute, start)
+	if got := why(a, "x", x, at); got != unknown {
+		t.Errorf("a new secret: reason %d", got)
+	}
+}
+
+// What slow clients have still to get is bounded.
+func TestCrowded(t *testing.T) {
+	r := New[*event](Limits{Events: 100, Bytes: 10_000})
+	a := newTestApp(r, "a")
+	refused := 0
+	for range 50 {
+		first := &event{size: 100}
+		a.Append("x", first, start)
+		for range 9 {
+			a.Append("x", &event{size: 500}, start)
+		}
+		ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: a.Mark("x", start)}
+		if r.reason(func() { a.resume("x", ask, start) }) == crowded {
+			refused++
+		}
+		whole(t, r, a)
+	}
+	if refused == 0 || r.Bytes() > 10_000 {
+		t.Errorf("%d refused, %d bytes", refused, r.Bytes())
+	}
+}
+
+// An app that fills the rings pushes out its own events.
+func TestFair(t *testing.T) {
+	r := New[*event](Limits{Events: 1000, Bytes: 50_000})
+	a, b := newTestApp(r, "a"), newTestApp(r, "b")
+	for range 10 {
+		a.Append("quiet", &event{size: 100}, start)
+	}
+	for i := range 5000 {
+		b.Append(fmt.Sprint("loud", i%50), &event{size: 100}, start)
+	}
+	if g := a.rings["quiet"]; g == nil || g.count != 10 {
+		t.Error("the quiet app has lost events")
+	}
+	whole(t, r, a, b)
+}
+
+func FuzzParseAsk(f *testing.F) {
+	f.Add([]byte(`{}`))
+	f.Add([]byte(`{"epoch":"a","offset":"b","sockets":["1.2","3.4"]}`))
+	f.Add([]byte(`{"epoch":1}`))
+	f.Add([]byte(`{"sockets":[1]}`))
+	r := New[*event](Limits{Events: 10, Bytes: 1 << 20})
+	a := newTestApp(r, "a")
+	a.Append("x", &event{}, start)
+	f.Fuzz(func(t *testing.T, b []byte) {
+		ask := parseAsk(b)
+		if ask == nil {
+			return
+		}
+		ask.Mark = a.Mark("x", start)
+		if answer, v := a.resume("x", ask, start); answer.Recovered || v != nil {
+			t.Fatal("something was recovered")
+		}
+	})
+}
+
+// A message with an offset is the message again without it.
+func TestStamp(t *testing.T) {
+	const message = `{"event":"a","data":"{}"}`
+	b := Room([]byte(message))
+	var at Offset
+	copy(at[:], strings.Repeat("x", OffsetBytes))
+	Stamp(b, at)
+	if want := `{"event":"a","data":"{}","offset":"` + string(at[:]) + `"}`; string(b) != want {
+		t.Errorf("got %s, want %s", b, want)
+	}
+	if len(b) != len(message)+StampBytes {
+		t.Errorf("%d bytes more, not %d", len(b)-len(message), StampBytes)
+	}
+	if got := Bare(b); string(got) != message {
+		t.Errorf("bare: %s", got)
+	}
+}
