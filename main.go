@@ -168,12 +168,13 @@ func runStart(ctx context.Context, c *config.Config,
 	before, err := upgrade.Inherit(role)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
-		before.Refuse(err.Error())
+		before.Refuse(err)
 		return exitFail
 	}
 	log, code := reportStart(c, stderr)
 	if code != exitOK {
-		before.Refuse(append(c.Problems, "there is no app: set REVERB_APP_ID, _KEY, _SECRET")[0])
+		before.Refuse(errors.New(
+			append(c.Problems, "there is no app: set REVERB_APP_ID, _KEY, _SECRET")[0]))
 		return code
 	}
 	hup := make(chan os.Signal, 1)
@@ -186,7 +187,7 @@ func runStart(ctx context.Context, c *config.Config,
 	s, o, err := prepare(c, before, files, log, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
-		before.Refuse(err.Error())
+		before.Refuse(err)
 		return exitFail
 	}
 	s.hungUp = terminal.HungUp(stderr)

@@ -725,59 +725,6 @@ func (s *server) logs(text string) bool {
 
 // --- Restarts ---
 
-// TestUpgradeRestart restarts servers in each mode.
-func TestUpgradeRestart(t *testing.T) {
-	for _, mode := range []string{"auto", "upgrade", "drain", "auto, not possible",
-		"upgrade, not possible", "auto, supervised"} {
-		t.Run(mode, func(t *testing.T) { restarts(t, mode) })
-	}
-}
-
-func restarts(t *testing.T, mode string) {
-	word, not, _ := strings.Cut(mode, ",")
-	env := append(oneApp(), "REVERB_RESTART="+word)
-	if not == " supervised" {
-		env = append(env, "SUPERVISOR_ENABLED=1")
-	}
-	s := installed(t, env...)
-	if not != "" {
-		os.Chmod(s.cmd.Path, 0o777)
-	}
-	c := &throng{t: t}
-	go c.walk(s.addr, "x", 0).run()
-	out, code := s.ask("restart")
-	os.Chmod(s.cmd.Path, 0o755)
-	t.Logf("exit code %d: %s", code, out)
-	switch {
-	case not == " not possible":
-		if word == "auto" && !strings.Contains(out, "nobody is known who would start the next "+
-			"process, so this one serves on") {
-			t.Error("want to hear why the server serves on")
-		}
-		if unhurt(t, c.all); code != 1 || !strings.Contains(out, "chmod go-w") || s.newest() !=
-			s.cmd.Process.Pid {
-			t.Error("want exit code 1, why, and the same process")
-		}
-	case word == "drain" || not != "":
-		if not != "" && !strings.Contains(out, "the next process is left to who supervises: "+
-			"supervisor") || not == "" && !strings.Contains(out, "as REVERB_RESTART=drain says") {
-			t.Error("want to hear what happens")
-		}
-		told(t, s, c.all)
-		if err := s.wait(5 * time.Second); err != nil || code != 0 ||
-			!strings.Contains(out, "stopped") {
-			t.Errorf("the server has ended with %v", err)
-		}
-	default:
-		s.says("the successor serves")
-		if unhurt(t, c.all); code != 0 || strings.Contains(out, "are told to reconnect") ||
-			!strings.Contains(out, "1 connection has moved") ||
-			!strings.Contains(out, fmt.Sprintf("reverb (pid %d) serves", s.newest())) {
-			t.Error("want exit code 0 and the successor")
-		}
-	}
-}
-
 // TestUpgradeSignals upgrades by SIGUSR2 and by php artisan reverb:restart.
 func TestUpgradeSignals(t *testing.T) {
 	t.Parallel()

@@ -69,8 +69,9 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 	}
 	format := min(last, LastFormat)
 	if format < first || format < FirstFormat {
-		return fmt.Errorf("the successor reads the formats %d to %d of a hand-over, and this "+
-			"program writes %d to %d; stop and start instead", first, last, FirstFormat, LastFormat)
+		return Refusal{fmt.Sprintf("the successor reads the formats %d to %d of a hand-over, and "+
+			"this program writes %d to %d; stop and start instead", first, last, FirstFormat,
+			LastFormat), true}
 	}
 	offer := binary.AppendUvarint(nil, format)
 	offer = addNumber(offer, tagBegan, uint64(monotonic()-time.Since(o.Began)))
@@ -112,8 +113,8 @@ func (g *Giver) hear() error {
 	}
 	ok := true
 	switch k {
-	case kindNo:
-		return Refusal{string(payload)}
+	case kindNo, kindStop:
+		return refused(k, payload)
 	case kindTook:
 		ok = put(g.acks, struct{}{})
 	case kindInstalled: // here, so that the old time cannot run out meanwhile

@@ -202,7 +202,7 @@ func take(c *net.UnixConn, r Receiver) (o Offer, orphan bool, err error) {
 		return o, false, err
 	}
 	if orphan, err = t.Take(r); err != nil {
-		t.Refuse(err.Error())
+		t.Refuse(Refusal{Why: err.Error()})
 	} else {
 		t.Serving("well")
 	}
@@ -389,19 +389,22 @@ func (e *ender) Connection(c *Connection, fd int) error {
 
 // A taker that says no before it is ready tells why.
 func TestRefuse(t *testing.T) {
-	a, b := pair(t)
-	given := make(chan error, 1)
-	offer := Offer{[]Listener{{"main", 0}}, time.Now()}
-	go func() { given <- NewGiver(a).Meet(offer, time.Time{}) }()
-	taker, o, err := Join(b, time.Time{})
-	if err != nil {
-		t.Fatal(err)
+	for _, says := range []Refusal{{"no REVERB_APP_ID", false}, {"the port has changed", true}} {
+		a, b := pair(t)
+		given := make(chan error, 1)
+		offer := Offer{[]Listener{{"main", 0}}, time.Now()}
+		go func() { given <- NewGiver(a).Meet(offer, time.Time{}) }()
+		taker, o, err := Join(b, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taker.Refuse(says)
+		want := Refusal{"the successor says no: " + says.Why, says.Stop}
+		if no, ok := errors.AsType[Refusal](<-given); !ok || no != want {
+			t.Errorf("the giver learned %v", no)
+		}
+		closeFiles([]int{o.Listeners[0].FD})
 	}
-	taker.Refuse("REVERB_APP_ID is missing")
-	if no, ok := errors.AsType[Refusal](<-given); !ok || no.Why != "REVERB_APP_ID is missing" {
-		t.Errorf("the giver learned %v", no)
-	}
-	closeFiles([]int{o.Listeners[0].FD})
 }
 
 // A taker without a common format is refused before anything moves.

@@ -29,6 +29,7 @@ const (
 	kindYours                     // giver
 	kindServing                   // taker: what to tell whoever has asked
 	kindMine                      // taker: it has heard yours
+	kindStop                      // taker: why; after a stop of the giver it could start
 )
 
 const headBytes = 5 // of a frame: kind, and the length of the payload in four bytes
@@ -106,9 +107,9 @@ func (p *pipe) expect(want kind, what string, files bool) (payload []byte, fds [
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case k == kindNo:
+	case k == kindNo, k == kindStop:
 		closeFiles(fds)
-		return nil, nil, Refusal{string(payload)}
+		return nil, nil, refused(k, payload)
 	case k != want, len(fds) > 0 && !files:
 		closeFiles(fds)
 		return nil, nil, errFrame(k, what)

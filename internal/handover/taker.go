@@ -73,8 +73,12 @@ const (
 )
 
 // Refuse tells the giver why this process cannot serve, and ends the hand-over.
-func (t *Taker) Refuse(why string) {
-	t.send(kindNo, []byte(why[:min(len(why), maxFrame)])) // the giver may be gone
+func (t *Taker) Refuse(r Refusal) {
+	k := kindNo
+	if r.Stop {
+		k = kindStop
+	}
+	t.send(k, []byte(r.Why[:min(len(r.Why), maxFrame)])) // the giver may be gone
 	t.c.Close()
 }
 

@@ -24,12 +24,15 @@ func (h *Heritage) Keep(all []Fixed) error {
 	if !h.Heir() {
 		return nil
 	}
-	return changed(h.Role.Kept(), all)
+	return compare(h.Role.Kept(), all)
 }
 
-// changed compares settings with what Keep has left. A predecessor that has left nothing, or that
+// changed is the error of a setting that has changed.
+type changed struct{ error }
+
+// compare compares settings with what Keep has left. A predecessor that has left nothing, or that
 // does not know a setting, is of another version: what it does not tell counts as unchanged.
-func changed(kept string, all []Fixed) error {
+func compare(kept string, all []Fixed) error {
 	var was []Fixed
 	if err := json.Unmarshal([]byte(kept), &was); err != nil {
 		return nil
@@ -40,9 +43,9 @@ func changed(kept string, all []Fixed) error {
 	}
 	for _, v := range all {
 		if before, known := old[v[0]]; known && before != v[1] {
-			return fmt.Errorf("%s has changed: %s → %s, and an upgrade goes on with what the "+
-				"old process listens on: stop and start instead", v[0],
-				cmp.Or(before, "none"), cmp.Or(v[1], "none"))
+			return changed{fmt.Errorf("%s has changed: %s → %s, and an upgrade goes on with "+
+				"what the old process listens on: stop and start instead", v[0],
+				cmp.Or(before, "none"), cmp.Or(v[1], "none"))}
 		}
 	}
 	return nil

@@ -27,7 +27,7 @@ func TestChanged(t *testing.T) {
 		{string(b), []Fixed{{"B", "x"}}, "B has changed: none → x"},
 		{string(b), []Fixed{{"C", ""}}, "C has changed: TLS → none"},
 	} {
-		err := changed(c.kept, c.now)
+		err := compare(c.kept, c.now)
 		if (err == nil) != (c.want == "") || err != nil && err.Error() != c.want+advice {
 			t.Errorf("%q, %v: got %v, want %s", c.kept, c.now, err, c.want)
 		}

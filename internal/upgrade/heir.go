@@ -52,9 +52,10 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 func (h *Heritage) Heir() bool { return h.taker != nil }
 
 // Refuse tells a predecessor why this process cannot serve.
-func (h *Heritage) Refuse(why string) {
+func (h *Heritage) Refuse(err error) {
 	if h.taker != nil {
-		h.taker.Refuse(why)
+		_, stop := errors.AsType[changed](err)
+		h.taker.Refuse(handover.Refusal{Why: err.Error(), Stop: stop})
 	}
 }
 
@@ -102,7 +103,7 @@ func (r *receiver) Section(name string, state []byte, fds []int) error {
 		for _, fd := range fds {
 			os.NewFile(uintptr(fd), name).Close()
 		}
-		return errors.New("REVERB_SCALING_ENABLED has changed: stop and start instead")
+		return changed{errors.New("REVERB_SCALING_ENABLED has changed: stop and start instead")}
 	}
 	switch {
 	case len(fds) > 0:

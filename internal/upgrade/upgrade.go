@@ -40,6 +40,7 @@ import (
 	"reverb/internal/handover"
 	"reverb/internal/lib/descriptors"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/successor"
 	"reverb/internal/relay"
 	"reverb/internal/supervise"
 )
@@ -253,9 +254,9 @@ func (u *Upgrades) say(report report) {
 		"took", report.Took.Round(time.Microsecond).String(), "now", report.Now)
 }
 
-// Restart upgrades, if mode is auto or upgrade. If that is not possible, the server stops where
-// mode is auto and somebody is known who starts the next process; else it serves on, and serveOn
-// says why. Who has asked is told what happens. ctx is as in Make.
+// Restart upgrades, if mode is auto or upgrade. If no upgrade is possible, the server stops where
+// mode is auto, the next process would start, see hopeless, and somebody is known who starts it;
+// else it serves on, and serveOn says why. Who has asked is told what happens. ctx is as in Make.
 func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveOn error) {
 	if r.gone() {
 		u.log.Info("no restart, as who has asked has gone", "asked", r.Why)
@@ -276,7 +277,10 @@ func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveO
 	if u.role != nil {
 		starter, known = u.role.Restarts()
 	}
-	switch {
+	switch no := hopeless(err); {
+	case mode == "auto" && !no:
+		err = fmt.Errorf("%w; so the server serves on, with the old program and configuration",
+			err)
 	case mode == "auto" && known:
 		u.log.Warn("no upgrade, so all connections are told to reconnect, and the next process is "+
 			"left to who supervises", "supervisor", starter, "why", err)
@@ -290,6 +294,18 @@ func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveO
 	}
 	u.log.Error("no restart: this process serves on", "asked", r.Why, "why", err)
 	return err
+}
+
+// never is why there is no upgrade, though the next process would start after a stop.
+type never struct{ error }
+
+// hopeless says whether the next process would start after a stop, as far as is known, though
+// there was no upgrade for the reason err. It is not so where the program or its configuration is
+// broken, or where that was not found out.
+func hopeless(err error) bool {
+	_, no := errors.AsType[never](err)
+	says, _ := errors.AsType[handover.Refusal](err)
+	return no || says.Stop || errors.Is(err, successor.ErrSystem)
 }
 
 // plan says what an upgrade would do, or why there would be none. It starts the successor, and ends
@@ -329,7 +345,7 @@ func (u *Upgrades) rehearse(ctx, asker context.Context) error {
 	defer g.Close()
 	err = u.await(ctx, g, child)
 	if child.Kill(); err != nil {
-		return explain(err, child)
+		return u.explain(err, child)
 	}
 	return nil
 }
@@ -337,10 +353,10 @@ func (u *Upgrades) rehearse(ctx, asker context.Context) error {
 // unfit says why the server cannot be handed over.
 func (u *Upgrades) unfit() error {
 	if u.role == nil {
-		return errors.New("this process cannot start a successor")
+		return never{errors.New("this process cannot start a successor")}
 	}
 	if why := u.host.Unfit(); why != "" {
-		return errors.New(why + ": use reverb restart")
+		return never{errors.New(why + ": use reverb restart")}
 	}
 	return nil
 }
@@ -368,7 +384,7 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	end, stood, err := u.meet(ctx, g, child)
 	if err != nil {
 		child.Kill()
-		return r, explain(err, child)
+		return r, u.explain(err, child)
 	}
 	counted = &u.figures.Failed
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // while all wait
@@ -378,7 +394,7 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
 		end(false)
-		return r, explain(err, child)
+		return r, u.explain(err, child)
 	}
 	r = report{Given: u.relays.Given(), PID: child.PID, Silent: time.Since(stood)}
 	if r.Relayed > 0 {
@@ -399,8 +415,11 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 
 // explain turns what package handover says of a successor, which has been ended, into a sentence
 // for the operator.
-func explain(err error, child *supervise.Child) error {
+func (u *Upgrades) explain(err error, child *supervise.Child) error {
 	switch {
+	case errors.Is(err, handover.ErrDied) && u.role.Old():
+		return never{fmt.Errorf("%s is a version from before 1.1.0, which cannot take over: use "+
+			"reverb restart", child.Path)}
 	case errors.Is(err, handover.ErrDied):
 		code := ""
 		if n, known := child.Code(); known {
@@ -430,7 +449,7 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 	resume, quiet := u.host.Pause(requestLimit)
 	if !quiet {
 		resume(false)
-		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
+		return nil, stood, never{errors.New("a request of the HTTP API takes too long: try again")}
 	}
 	stood = time.Now()
 	goOn, err := u.host.Stand(standLimit)
@@ -440,6 +459,7 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 	}
 	if err != nil {
 		end(false)
+		err = never{err}
 	}
 	return end, stood, err
 }
