@@ -833,7 +833,6 @@ func (s *server) Listeners() map[string]net.Listener { return s.roles }
 func (s *server) Began() time.Time                   { return s.loops.began }
 func (s *server) Loops() int                         { return len(s.loops.all) }
 func (s *server) Relays() *relay.Relays              { return s.loops.relays }
-func (s *server) Places() int64                      { return s.limit }
 func (s *server) Grace() time.Duration               { return s.config.Limits.Grace }
 
 // Unfit is part of upgrade.Host.
@@ -866,9 +865,12 @@ func (s *server) State(send func(name string, state []byte, fds ...int) error) e
 func (s *server) Give(loop int, to *handover.Batch) error { return give(s.loops.all[loop], to) }
 
 // Each is part of upgrade.Host.
-func (s *server) Each(visit func(sock *poll.Socket, relay uint8), done func()) {
-	s.hub.each(func(c *client) { visit(&c.sock, c.relay) }, done)
+func (s *server) Each(visit func(app string, sock *poll.Socket, relay uint8), done func()) {
+	s.hub.each(func(c *client) { visit(c.app.id, &c.sock, c.relay) }, done)
 }
+
+// Files is part of upgrade.Host.
+func (s *server) Files() int { return int(s.limit+spare(s.config)) - limits.OpenFiles() }
 
 // Tell is part of upgrade.Host.
 func (s *server) Tell(relay uint8, part, parts int) {
@@ -890,9 +892,13 @@ func (s *server) leave() {
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver() error {
-	h := upgrade.Heir{Sections: s.hub.sections(), Restore: s.hub.restore}
+	h := upgrade.Heir{Keep: s.config.Limits.UpgradeDrain, Sections: s.hub.sections(),
+		Restore: s.hub.restore}
 	if s.node != nil {
 		h.Inherit = s.node.Inherit
+	}
+	for _, a := range s.config.Apps {
+		h.Apps = append(h.Apps, a.ID)
 	}
 	orphan, err := s.heritage.Take(s.upgrades, h)
 	if err == nil {

@@ -54,3 +54,38 @@ func TestUpgradeFixed(t *testing.T) {
 		}
 	}
 }
+
+// TestUpgradeAppLess upgrades to a configuration without an app: its connections are closed, which
+// the dry run, the answer and the log say.
+func TestUpgradeAppLess(t *testing.T) {
+	const app = `{"app_id": %q, "key": %q, "secret": "app-secret"}`
+	one, two := fmt.Sprintf(app, "app-id", "app-key"), fmt.Sprintf(app, "second", "second-key")
+	file := write(t, t.TempDir(), "apps.json", []byte("["+one+","+two+"]"))
+	s := installed(t, "REVERB_APPS_FILE="+file)
+	c := &throng{t: t}
+	for range 3 {
+		go c.walk(s.addr, "x", 0).run()
+	}
+	os.WriteFile(file, []byte("["+two+"]"), 0o600)
+	out, _ := s.ask("upgrade", "--dry-run")
+	if want := "0 connections would go on, 3 would be closed, as their app is configured no " +
+		"more"; !strings.Contains(out, want) {
+		t.Errorf("the dry run: want %q in %s", want, out)
+	}
+	const want = "0 connections have moved, 3 were told to reconnect"
+	if out, code := s.ask("upgrade"); code != 0 || !strings.Contains(out, want) {
+		t.Errorf("want %q in %s", want, out)
+	}
+	s.says(" told=3 ")
+	s.says("closed (4001): the connections of an app that is configured no more\" app=app-id " +
+		"connections=3")
+	for _, w := range c.all {
+		s.within(w.id+": the end", w.ended.Load)
+		if why := w.wrong.Load(); why == nil || !strings.Contains(*why, "4001") {
+			t.Errorf("%s was told %v", w.id, why)
+		}
+	}
+	if out, _ := s.ask("status"); !strings.Contains(out, "1 done") {
+		t.Error(out)
+	}
+}

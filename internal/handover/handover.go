@@ -8,12 +8,13 @@
 //
 //	taker ─▶ hello: the formats that it reads
 //	giver ─▶ offer: the format, and the listeners
-//	taker ─▶ ready, when it has read its configuration and could serve; or no, or stop, and why
+//	taker ─▶ ready, when it has read its configuration and could serve, with terms for the caller;
+//	         or no, or stop, and why
 //	giver    reads nothing any more, and lets what is under way take effect
 //	giver ─▶ sections, which may have descriptors, and batches of connections; the taker confirms
 //	         each batch
 //	giver ─▶ all: how many there were
-//	taker ─▶ installed
+//	taker ─▶ installed, and how many connections it tells to reconnect
 //	giver ─▶ yours: from now on it touches nothing, unless the taker ends without the next word
 //	taker ─▶ mine: from now on it may touch everything
 //	taker ─▶ serving

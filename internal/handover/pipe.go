@@ -17,7 +17,7 @@ type kind byte
 const (
 	kindHello     kind = iota + 1 // taker: first and last format
 	kindOffer                     // giver: format, roles of the listeners; their descriptors
-	kindReady                     // taker
+	kindReady                     // taker: its terms
 	kindNo                        // taker: why
 	kindSection                   // giver: name and length of a state; its descriptors
 	kindMore                      // giver: the next bytes of that state or slice
@@ -25,7 +25,7 @@ const (
 	kindBatch                     // giver: records of connections; their descriptors
 	kindTook                      // taker: a batch has arrived
 	kindAll                       // giver: how many sections and connections there were
-	kindInstalled                 // taker
+	kindInstalled                 // taker: how many it tells to reconnect
 	kindYours                     // giver
 	kindServing                   // taker: what to tell whoever has asked
 	kindMine                      // taker: it has heard yours

@@ -67,8 +67,11 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 	}
 	// what is read becomes what is served, so there is nothing to collect
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	if orphan, err = h.taker.Take(&receiver{Heir: by, of: u}); err == nil {
+	t := terms{by.Keep, by.Apps}
+	all := &receiver{Heir: by, of: u, leaving: newLeaving(t)}
+	if orphan, err = h.taker.Take(all, t.append(nil)); err == nil {
 		h.Role.Settle()
+		all.count()
 	}
 	if orphan {
 		u.log.Warn("the process before this one has ended while it handed over; this one serves " +
@@ -79,6 +82,8 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 
 // Heir is the server that takes.
 type Heir struct {
+	Keep     time.Duration // how long relays stand
+	Apps     []string      // the IDs of all apps
 	Sections Sections
 	// Inherit takes a session that the server shares with others. The predecessor's has descriptors
 	// and comes first; nothing else has descriptors. nil: the server has no such session.
@@ -93,6 +98,7 @@ type receiver struct {
 	of       *Upgrades
 	begun    bool
 	restored int
+	leaving  *leaving
 }
 
 // Section is part of handover.Receiver.
@@ -119,7 +125,27 @@ func (r *receiver) Section(name string, state []byte, fds []int) error {
 // Connection is part of handover.Receiver.
 func (r *receiver) Connection(c *handover.Connection, fd int) error {
 	r.restored++
+	r.leaving.add(c.App, c.Relay)
 	return r.Restore(r.restored-1, c, fd)
+}
+
+// Told is part of handover.Receiver.
+func (r *receiver) Told() (all, relayed int) {
+	d, now := &r.of.drains, time.Now()
+	return r.leaving.told(d.due(now, r.leaving.keep), d.before, now)
+}
+
+// count counts the connections that are told to reconnect at once, which the predecessor has
+// counted as moved, and logs those of apps that are configured no more.
+func (r *receiver) count() {
+	told, _ := r.Told()
+	f := &r.of.figures
+	n := min(uint64(told), f.Moved)
+	f.Moved, f.Told = f.Moved-n, f.Told+n
+	for app, n := range r.leaving.strangers {
+		r.of.log.Warn("closed (4001): the connections of an app that is configured no more",
+			"app", app, "connections", n)
+	}
 }
 
 // Serving tells a predecessor that this process serves.

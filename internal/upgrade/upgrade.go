@@ -18,6 +18,7 @@
 //	upgrade.go   the side that gives
 //	heir.go      the side that takes
 //	fixed.go     settings that the two must have in common
+//	leaving.go   connections that the successor tells to reconnect at once
 //	sections.go  state that is no connection, by names
 //	drains.go    when the connections of relays are told to reconnect
 //	figures.go   what is said of upgrades
@@ -102,11 +103,11 @@ type Host interface {
 	// connections are told to reconnect.
 	Relays() *relay.Relays
 	Grace() time.Duration
-	// Places is for how many connections there are descriptors.
-	Places() int64
-	// Each calls visit for every connection, with the relay that has its socket, or 0, and done for
-	// each loop at its end. The loops call them, while they serve.
-	Each(visit func(sock *poll.Socket, relay uint8), done func())
+	// Files is how many descriptors are left.
+	Files() int
+	// Each calls visit for every connection, with its app and the relay that has its socket, or 0,
+	// and done for each loop at its end. The loops call them, while they serve.
+	Each(visit func(app string, sock *poll.Socket, relay uint8), done func())
 	// Tell tells a part, of so many parts, of the connections of a relay to reconnect.
 	Tell(relay uint8, part, parts int)
 }
@@ -311,43 +312,51 @@ func hopeless(err error) bool {
 // plan says what an upgrade would do, or why there would be none. It starts the successor, and ends
 // it when that could serve.
 func (u *Upgrades) plan(ctx, asker context.Context) (string, error) {
-	if err := u.rehearse(ctx, asker); err != nil {
+	t, err := u.rehearse(ctx, asker)
+	if err != nil {
 		return "", err
 	}
-	var p Plan
+	l := newLeaving(t)
 	var mu sync.Mutex
 	var loops sync.WaitGroup
 	loops.Add(u.host.Loops())
-	u.host.Each(func(sock *poll.Socket, relay uint8) {
+	u.host.Each(func(app string, sock *poll.Socket, relay uint8) {
+		if _, plain := sock.Plain(); !plain {
+			relay = u.own()
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		p.count(sock, relay)
+		l.add(app, relay)
 	}, loops.Done)
 	loops.Wait()
-	p.limit(u.host.Places())
-	return p.String(), nil
+	files := u.host.Files() - startFiles - 2*u.host.Loops()
+	return planned(l, &u.drains, files, time.Now()).String(), nil
 }
 
+// startFiles is how many descriptors an upgrade takes, beside two for each loop and one for each
+// connection that is relayed: of the successor, and its sockets.
+const startFiles = 3
+
 // rehearse starts a successor, as an upgrade does, and ends it when it could serve.
-func (u *Upgrades) rehearse(ctx, asker context.Context) error {
+func (u *Upgrades) rehearse(ctx, asker context.Context) (t terms, err error) {
 	if err := u.unfit(); err != nil {
-		return err
+		return t, err
 	}
 	defer u.alone()()
 	child, err := u.role.Start()
 	if err != nil {
-		return err
+		return t, err
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	defer context.AfterFunc(asker, end)() // nobody waits for it
 	g := handover.NewGiver(child.Conn)
 	defer g.Close()
-	err = u.await(ctx, g, child)
+	t, err = u.await(ctx, g, child)
 	if child.Kill(); err != nil {
-		return u.explain(err, child)
+		return t, u.explain(err, child)
 	}
-	return nil
+	return t, nil
 }
 
 // unfit says why the server cannot be handed over.
@@ -388,7 +397,7 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	}
 	counted = &u.figures.Failed
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // while all wait
-	if err = u.give(g, began, stood); err == nil {
+	if r.Given, err = u.give(g, began, stood); err == nil {
 		err = u.part(g, child)
 	}
 	if err != nil {
@@ -396,12 +405,13 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 		end(false)
 		return r, u.explain(err, child)
 	}
-	r = report{Given: u.relays.Given(), PID: child.PID, Silent: time.Since(stood)}
-	if r.Relayed > 0 {
-		end(true) // at once, since the relays begin then
+	r.PID, r.Silent = child.PID, time.Since(stood)
+	relays := u.relays.Given().Relayed > 0
+	if relays {
+		end(true) // at once, since they begin then
 	}
 	r.Now, err = g.Serving()
-	if r.Relayed == 0 {
+	if !relays {
 		end(true) // now, since it takes time that the successor needed
 	}
 	if err != nil {
@@ -442,7 +452,7 @@ func (u *Upgrades) explain(err error, child *supervise.Child) error {
 // ends that; with leave, all is the successor's.
 func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise.Child) (
 	end func(leave bool), stood time.Time, err error) {
-	if err := u.await(ctx, g, child); err != nil {
+	if _, err := u.await(ctx, g, child); err != nil {
 		return nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
@@ -465,51 +475,59 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 }
 
 // await waits until the successor could serve. The server serves meanwhile, and is seen to live.
-func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervise.Child) error {
+func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervise.Child) (
+	t terms, err error) {
 	offer, done, err := u.offer()
 	if err != nil {
-		return err
+		return t, err
 	}
 	defer done()
 	met := make(chan error, 1)
-	go func() { met <- g.Meet(offer, time.Now().Add(patience)) }()
+	go func() {
+		b, err := g.Meet(offer, time.Now().Add(patience))
+		t = parseTerms(b)
+		met <- err
+	}()
 	beat := time.NewTicker(beatTime)
 	defer beat.Stop()
 	for {
 		select {
 		case err := <-met:
-			return err
+			return t, err
 		case <-beat.C:
 			u.host.Beat()
 		case <-ctx.Done():
 			child.Kill()
 			<-met
-			return errors.New("the server is stopping")
+			return t, errors.New("the server is stopping")
 		}
 	}
 }
 
-// give sends all state and all connections, and waits until the successor has them.
-func (u *Upgrades) give(g *handover.Giver, began, stood time.Time) error {
+// give sends all state and all connections, and waits until the successor has them. given has what
+// becomes of them there.
+func (u *Upgrades) give(g *handover.Giver, began, stood time.Time) (given relay.Given, err error) {
 	g.Begin(time.Now().Add(Limit), wordLimit)
 	if err := u.host.State(g.Section); err != nil {
-		return err
+		return given, err
 	}
 	if err := g.Section(sectionRelays, u.drains.state(time.Now())); err != nil {
-		return err
+		return given, err
 	}
 	if err := u.giveConnections(g); err != nil {
-		return err
+		return given, err
 	}
 	u.mu.Lock()
 	next := u.figures
 	u.mu.Unlock()
-	add(&next, report{Given: u.relays.Given()})
+	given = u.relays.Given()
+	add(&next, report{Given: given})
 	state := figuresState(&next, time.Since(began), time.Since(stood))
 	if err := g.Section(sectionFigures, state); err != nil {
-		return err
+		return given, err
 	}
-	return g.Finish()
+	told, relayed, err := g.Finish()
+	return less(given, told, relayed), err
 }
 
 // part gives the successor, which has everything, the place under the supervisor, before it can
