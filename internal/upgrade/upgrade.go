@@ -367,6 +367,11 @@ func (u *Upgrades) unfit() error {
 	if why := u.host.Unfit(); why != "" {
 		return never{errors.New(why + ": use reverb restart")}
 	}
+	if n := u.standing(); n >= mostKnown {
+		return never{fmt.Errorf("%d processes from earlier upgrades relay TLS connections still, "+
+			"and there may be %d: they end when their connections were told to reconnect, each "+
+			"within REVERB_SHUTDOWN_GRACE; wait for that, or use reverb restart", n, mostKnown-1)}
+	}
 	return nil
 }
 
