@@ -515,7 +515,8 @@ func TestUpgradeDryRun(t *testing.T) {
 	s.hangUp()
 }
 
-// A successor that takes over is not asked for an upgrade, and a signal for one does not end it.
+// A successor that takes over is not asked for an upgrade, and a signal for one does not end it. A
+// signal to read the configuration again does not, either.
 func TestUpgradeWhileTakingOver(t *testing.T) {
 	for _, step := range []string{"before hello 0", "before ready 0", "before section 1",
 		"before yours 0", "before serving 0"} {
@@ -533,8 +534,10 @@ func TestUpgradeWhileTakingOver(t *testing.T) {
 			for _, pid := range offspring(s.cmd.Process.Pid) {
 				taker, _ = strconv.Atoi(pid)
 			}
-			if err := syscall.Kill(taker, syscall.SIGUSR2); err != nil {
-				t.Error(err)
+			for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR2} {
+				if err := syscall.Kill(taker, signal); err != nil {
+					t.Error(err)
+				}
 			}
 			s.place(s.real)
 			s.resume(t)

@@ -43,6 +43,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,6 +130,9 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 		return r, rest, nil
 	}
 	r.waiting = true
+	for _, s := range notYet() {
+		signal.Ignore(s)
+	}
 	r.program, r.found, r.kept = left[0], left[1], left[2]
 	successor.Name(r.program) // without it ps shows a number for a name, and nothing else is lost
 	if r.parent != nil {
