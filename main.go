@@ -248,7 +248,11 @@ func fixed(c *config.Config) []upgrade.Fixed {
 		{"REVERB_PLAIN_LISTEN", l.Plain}, {"REVERB_ADMIN_LISTEN", c.Admin.Listen},
 		{"REVERB_CONTROL_SOCKET", l.Control}, {"REVERB_SERVER_SOCKET_OWNER", l.SocketOwner},
 		{"REVERB_SERVER_SOCKET_MODE", fmt.Sprintf("%#o", l.SocketMode.Perm())},
-		{"REVERB_TLS_CERT", map[bool]string{true: "TLS"}[c.TLS.CertFile != ""]}}
+		{"REVERB_TLS_CERT", map[bool]string{true: "TLS"}[c.TLS.CertFile != ""]},
+		{"REVERB_SCALING_ENABLED", fmt.Sprint(c.Scaling.Enabled)},
+		{"REVERB_SCALING_CHANNEL", map[bool]string{true: c.Scaling.Channel}[c.Scaling.Enabled]},
+		{"where Redis is (REDIS_HOST and the like)",
+			map[bool]string{true: c.Redis.Where()}[c.Scaling.Enabled]}}
 }
 
 // reportStart says what is wrong with the configuration, and makes the log. code is exitOK if the

@@ -33,8 +33,8 @@ func TestUpgradeFixed(t *testing.T) {
 		cmd := command(s.cmd.Path, "upgrade")
 		cmd.Env = append(oneApp(), "REVERB_ENV_FILE=/dev/null", "REVERB_CONTROL_SOCKET="+control)
 		b, _ := cmd.CombinedOutput()
-		want = "reverb: the successor says no: " + want + ", and an upgrade goes on with what " +
-			"the old process listens on: stop and start instead\n"
+		want = "reverb: the successor says no: " + want + ", which an upgrade cannot do: stop " +
+			"and start instead\n"
 		if string(b) != want || cmd.ProcessState.ExitCode() != 1 {
 			t.Errorf("%s: code %d\ngot  %swant %s", change, cmd.ProcessState.ExitCode(), b, want)
 		}
@@ -87,5 +87,35 @@ func TestUpgradeAppLess(t *testing.T) {
 	}
 	if out, _ := s.ask("status"); !strings.Contains(out, "1 done") {
 		t.Error(out)
+	}
+}
+
+// TestUpgradeFixedRedis changes what a node has in common with others: the successor says no, with
+// the old value and the new one, before anything stands still.
+func TestUpgradeFixedRedis(t *testing.T) {
+	r := startRedis(t)
+	base := strings.Join(append(append(oneApp(), "REVERB_SCALING_ENABLED=true"), r.env()...), "\n")
+	env := write(t, t.TempDir(), "env", []byte(base+"\n"))
+	s := installed(t, "REVERB_ENV_FILE="+env)
+	s.says("connected to Redis")
+	for change, want := range map[string]string{
+		"REVERB_SCALING_ENABLED=false": "REVERB_SCALING_ENABLED has changed: true → false",
+		"REVERB_SCALING_CHANNEL=other": "REVERB_SCALING_CHANNEL has changed: reverb → other",
+		"REVERB_REDIS_URL=redis://10.0.0.7:1/2": "where Redis is (REDIS_HOST and the like) has " +
+			"changed: " + r.addr() + ", database 0 → 10.0.0.7:1, database 2",
+	} {
+		os.WriteFile(env, []byte(base+"\n"+change+"\n"), 0o600)
+		want = "reverb: the successor says no: " + want + ", which an upgrade cannot do: stop " +
+			"and start instead"
+		s.within(want, func() bool { // once the node is in step with Redis
+			out, code := s.ask("upgrade")
+			if strings.Contains(out, "Redis is away") {
+				return false
+			}
+			if strings.TrimSpace(out) != want || code != 1 {
+				t.Fatalf("%s: code %d\ngot  %swant %s", change, code, out, want)
+			}
+			return true
+		})
 	}
 }

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Fixed is a setting that an upgrade cannot change, since the successor gets the listeners as they
-// are: the variables that set it, and its value.
+// Fixed is a setting that an upgrade cannot change, since the successor gets the listeners and the
+// connections to Redis as they are: the variables that set it, and its value, which is no secret.
 type Fixed [2]string
 
 // Keep judges the settings of this process by those of its predecessor, and leaves them to its
@@ -43,9 +43,8 @@ func compare(kept string, all []Fixed) error {
 	}
 	for _, v := range all {
 		if before, known := old[v[0]]; known && before != v[1] {
-			return changed{fmt.Errorf("%s has changed: %s → %s, and an upgrade goes on with "+
-				"what the old process listens on: stop and start instead", v[0],
-				cmp.Or(before, "none"), cmp.Or(v[1], "none"))}
+			return changed{fmt.Errorf("%s has changed: %s → %s, which an upgrade cannot do: "+
+				"stop and start instead", v[0], cmp.Or(before, "none"), cmp.Or(v[1], "none"))}
 		}
 	}
 	return nil

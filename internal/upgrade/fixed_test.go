@@ -12,8 +12,7 @@ func TestChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const advice = ", and an upgrade goes on with what the old process listens on: stop and " +
-		"start instead"
+	const advice = ", which an upgrade cannot do: stop and start instead"
 	for _, c := range []struct {
 		kept string
 		now  []Fixed

@@ -35,6 +35,7 @@ import (
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"reverb/internal/admin"
@@ -436,12 +437,18 @@ func (u *Upgrades) explain(err error, child *supervise.Child) error {
 		return never{fmt.Errorf("%s is a version from before 1.1.0, which cannot take over: use "+
 			"reverb restart", child.Path)}
 	case errors.Is(err, handover.ErrDied):
-		code := ""
-		if n, known := child.Code(); known {
-			code = fmt.Sprintf(" with code %d", n)
+		code, known := child.Code()
+		if n := code - 128; known && n > 0 && n < 65 { // else it has ended itself
+			return fmt.Errorf("%s was started and crashed (%v): read what it has logged; the "+
+				"file may be incomplete, or memory is short: put the new version there once more",
+				child.Path, syscall.Signal(n))
 		}
-		return fmt.Errorf("%s was started and has ended%s without a word: read what it has "+
-			"logged, and run %[1]s check", child.Path, code)
+		ended := "has ended"
+		if known {
+			ended += fmt.Sprintf(" with code %d", code)
+		}
+		return fmt.Errorf("%s was started and %s without a word: read what it has logged, and "+
+			"run %[1]s check", child.Path, ended)
 	case errors.Is(err, handover.ErrLate):
 		return fmt.Errorf("%s was started and does not answer within %v, or within %v once it "+
 			"could serve: read what it has logged, and run %[1]s check", child.Path, patience,
