@@ -635,7 +635,7 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
 	s.around.hooks.Hold()
 	s.notify("STOPPING=1", "STATUS=Stopping: told to reconnect: "+
-		show.Count(s.sockets.Load(), "connection"))
+		show.Count(s.sockets.Busy(), "connection"))
 	for _, l := range s.listeners {
 		l.Close() // an error changes nothing now
 	}
@@ -721,7 +721,7 @@ func (s *server) Beat() {
 }
 
 func (s *server) logStop(why string) {
-	s.log.Info(why+": telling every connection to reconnect", "connections", s.sockets.Load(),
+	s.log.Info(why+": telling every connection to reconnect", "connections", s.sockets.Busy(),
 		"within", s.config.Limits.Grace.String())
 }
 
@@ -735,7 +735,7 @@ func (s *server) address() string {
 }
 
 func (s *server) status() string {
-	return show.Count(s.sockets.Load(), "connection") + " on " + s.listeners[0].Addr().String()
+	return show.Count(s.sockets.Busy(), "connection") + " on " + s.listeners[0].Addr().String()
 }
 
 func (s *server) notify(assignments ...string) {
@@ -835,6 +835,7 @@ func runUpgrade(ctx context.Context, c *config.Config,
 
 func (s *server) Listeners() map[string]net.Listener { return s.roles }
 func (s *server) Began() time.Time                   { return s.loops.began }
+func (s *server) Version() string                    { return built().Version }
 func (s *server) Loops() int                         { return len(s.loops.all) }
 func (s *server) Relays() *relay.Relays              { return s.loops.relays }
 func (s *server) Grace() time.Duration               { return s.config.Limits.Grace }
@@ -896,8 +897,8 @@ func (s *server) leave() {
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver() error {
-	h := upgrade.Heir{Keep: s.config.Limits.UpgradeDrain, Sections: s.hub.sections(),
-		Restore: s.hub.restore}
+	h := upgrade.Heir{Version: s.Version(), Keep: s.config.Limits.UpgradeDrain,
+		Sections: s.hub.sections(), Restore: s.hub.restore}
 	if s.node != nil {
 		h.Inherit = s.node.Inherit
 	}
@@ -942,7 +943,7 @@ func (s *server) openControl() net.Listener {
 // controlStatus is the answer of the server over the control socket.
 func (s *server) controlStatus() listen.Status {
 	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(),
-		Connections: s.sockets.Load()}
+		Connections: s.sockets.Busy()}
 }
 
 // restartSignal is where php artisan reverb:restart leaves its signal.

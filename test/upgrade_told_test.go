@@ -2,6 +2,8 @@ package test
 
 import (
 	"fmt"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -117,5 +119,34 @@ func TestUpgradeFixedRedis(t *testing.T) {
 			}
 			return true
 		})
+	}
+}
+
+// TestUpgradeSaid counts the same connections in each place, and says in the log which process
+// relays, and which version follows which.
+func TestUpgradeSaid(t *testing.T) {
+	s, secure, plain := secureServer(t)
+	all := (&throng{t: t, secure: secure})
+	for range 3 {
+		go all.walk(s.addr, "x", 0).run()
+	}
+	answer, err := http.Get("http://" + plain + "/up") // and the connection stays
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, answer.Body)
+	answer.Body.Close()
+	s.says("listening on")
+	out, code := s.ask("restart")
+	if code != 0 || !strings.Contains(out, "restarts, with 3 connections") ||
+		!strings.Contains(out, ": 3 connections have moved") ||
+		!strings.Contains(out, "serves, with 3 connections") {
+		t.Errorf("code %d: %s", code, out)
+	}
+	s.says(" → ")
+	s.says(fmt.Sprintf("stays as the relay of TLS connections\" connections=3 pid=%d",
+		s.cmd.Process.Pid))
+	if out, _ := s.ask("status"); strings.Contains(out, "memory       0 B") {
+		t.Errorf("no memory is used: %s", out)
 	}
 }

@@ -338,7 +338,7 @@ func (s Sockets) notFound(address string, err error) error {
 	}
 	return fmt.Errorf(
 		"no running server was found on %s: %w; run this as root or as the user that "+
-			"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET",
+			"it runs as, with the same REVERB_SERVER_PORT, REVERB_CONTROL_SOCKET and TMPDIR",
 		show.Text(address),
 		err,
 	)

@@ -78,6 +78,7 @@ type report struct {
 	relay.Given
 	Silent, Took time.Duration // how long nothing was read; how long all took
 	PID          int           // of the successor
+	Version      string        // its own
 	Now          string        // what it says of itself
 	Silence      error         // why it has not said that it serves; it has everything all the same
 }

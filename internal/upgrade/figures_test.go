@@ -72,7 +72,7 @@ func TestPlanned(t *testing.T) {
 	} {
 		before, next := holding(9), holding(0)
 		before.since = map[uint8]time.Time{7: now.Add(-2 * time.Minute), 8: now.Add(-time.Minute)}
-		of := terms{c.keep, []string{"a", "b"}}
+		of := terms{c.keep, "v", []string{"a", "b"}}
 		first, second := newLeaving(of), newLeaving(of)
 		for app, all := range map[string]map[uint8]int{"b": c.relays, "gone": c.strange} {
 			for n, size := range all {
@@ -108,10 +108,10 @@ func TestPlanned(t *testing.T) {
 
 // FuzzTerms checks that terms come back.
 func FuzzTerms(f *testing.F) {
-	f.Add(terms{time.Hour, []string{"app", ""}}.append(nil))
+	f.Add(terms{time.Hour, "v", []string{"app", ""}}.append(nil))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		v := parseTerms(b)
-		if again := parseTerms(v.append(nil)); v.keep != again.keep ||
+		if again := parseTerms(v.append(nil)); v.keep != again.keep || v.version != again.version ||
 			len(b) < maxTerms && !slices.Equal(v.apps, again.apps) {
 			t.Fatalf("%+v became %+v", v, again)
 		}

@@ -67,7 +67,7 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 	}
 	// what is read becomes what is served, so there is nothing to collect
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	t := terms{by.Keep, by.Apps}
+	t := terms{by.Keep, by.Version, by.Apps}
 	all := &receiver{Heir: by, of: u, leaving: newLeaving(t)}
 	if orphan, err = h.taker.Take(all, t.append(nil)); err == nil {
 		h.Role.Settle()
@@ -82,6 +82,7 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 
 // Heir is the server that takes.
 type Heir struct {
+	Version  string        // of the program
 	Keep     time.Duration // how long relays stand
 	Apps     []string      // the IDs of all apps
 	Sections Sections
@@ -99,6 +100,7 @@ type receiver struct {
 	begun    bool
 	restored int
 	leaving  *leaving
+	figured  time.Time // when the figures came
 }
 
 // Section is part of handover.Receiver.
@@ -117,6 +119,7 @@ func (r *receiver) Section(name string, state []byte, fds []int) error {
 	case name == sectionRelays:
 		return r.of.drains.setState(state, time.Now())
 	case name == sectionFigures:
+		r.figured = time.Now()
 		return setFigures(&r.of.figures, state)
 	}
 	return r.Sections.Take(name, state)
@@ -136,12 +139,17 @@ func (r *receiver) Told() (all, relayed int) {
 }
 
 // count counts the connections that are told to reconnect at once, which the predecessor has
-// counted as moved, and logs those of apps that are configured no more.
+// counted as moved, and the time since it has counted. It logs the connections of apps that are
+// configured no more.
 func (r *receiver) count() {
 	told, _ := r.Told()
 	f := &r.of.figures
 	n := min(uint64(told), f.Moved)
 	f.Moved, f.Told = f.Moved-n, f.Told+n
+	if !r.figured.IsZero() {
+		since := time.Since(r.figured)
+		f.Took, f.Silent = f.Took+since, f.Silent+since
+	}
 	for app, n := range r.leaving.strangers {
 		r.of.log.Warn("closed (4001): the connections of an app that is configured no more",
 			"app", app, "connections", n)

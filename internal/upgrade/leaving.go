@@ -5,13 +5,15 @@ import (
 	"time"
 
 	"reverb/internal/lib/recordlog"
+	"reverb/internal/lib/show"
 )
 
-// terms are what a successor tells when it could serve: how long it lets relays stand, and its
-// apps, by their IDs.
+// terms are what a successor tells when it could serve: how long it lets relays stand, its version,
+// and its apps, by their IDs.
 type terms struct {
-	keep time.Duration
-	apps []string
+	keep    time.Duration
+	version string
+	apps    []string
 }
 
 // maxTerms bounds the bytes of terms. Larger: a frame does not hold them. Smaller: what becomes of
@@ -19,7 +21,7 @@ type terms struct {
 const maxTerms = 512 << 10
 
 func (t terms) append(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(t.keep))
+	b = recordlog.AppendField(binary.AppendUvarint(b, uint64(t.keep)), t.version)
 	start := len(b)
 	for _, app := range t.apps {
 		b = recordlog.AppendField(b, app)
@@ -34,6 +36,7 @@ func (t terms) append(b []byte) []byte {
 func parseTerms(b []byte) (t terms) {
 	f := recordlog.Fields{B: b}
 	t.keep = time.Duration(f.Number())
+	t.version = show.Line(f.Text())
 	for len(f.B) > 0 && !f.Bad {
 		t.apps = append(t.apps, f.Text())
 	}

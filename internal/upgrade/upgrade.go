@@ -32,6 +32,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
@@ -83,6 +84,7 @@ type Host interface {
 	// Listeners are its listeners by role, see package listen.
 	Listeners() map[string]net.Listener
 	Began() time.Time // see handover.Offer
+	Version() string  // of the program
 	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
 	// successor starts.
 	Beat()
@@ -250,7 +252,8 @@ func (u *Upgrades) say(report report) {
 		u.log.Error("no word of the successor", "why", report.Silence)
 		return
 	}
-	u.log.Info("the successor serves", "pid", report.PID, "supervisor", u.role.Found(),
+	u.log.Info("the successor serves", "pid", report.PID, "version",
+		u.host.Version()+" → "+report.Version, "supervisor", u.role.Found(),
 		"moved", report.Plain+report.Relayed, "relayed", report.Relayed, "told", report.Told,
 		"silent", report.Silent.Round(time.Microsecond).String(),
 		"took", report.Took.Round(time.Microsecond).String(), "now", report.Now)
@@ -396,7 +399,7 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	}
 	g := handover.NewGiver(child.Conn)
 	defer g.Close()
-	end, stood, err := u.meet(ctx, g, child)
+	t, end, stood, err := u.meet(ctx, g, child)
 	if err != nil {
 		child.Kill()
 		return r, u.explain(err, child)
@@ -411,7 +414,7 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 		end(false)
 		return r, u.explain(err, child)
 	}
-	r.PID, r.Silent = child.PID, time.Since(stood)
+	r.Version, r.PID, r.Silent = t.version, child.PID, time.Since(stood)
 	relays := u.relays.Given().Relayed > 0
 	if relays {
 		end(true) // at once, since they begin then
@@ -463,15 +466,16 @@ func (u *Upgrades) explain(err error, child *supervise.Child) error {
 // meet waits until the successor could serve, and makes everything stand still, since stood. end
 // ends that; with leave, all is the successor's.
 func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise.Child) (
-	end func(leave bool), stood time.Time, err error) {
-	if _, err := u.await(ctx, g, child); err != nil {
-		return nil, stood, err
+	t terms, end func(leave bool), stood time.Time, err error) {
+	if t, err = u.await(ctx, g, child); err != nil {
+		return t, nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
 	resume, quiet := u.host.Pause(requestLimit)
 	if !quiet {
 		resume(false)
-		return nil, stood, never{errors.New("a request of the HTTP API takes too long: try again")}
+		err := errors.New("a request of the HTTP API takes too long: try again")
+		return t, nil, stood, never{err}
 	}
 	stood = time.Now()
 	goOn, err := u.host.Stand(standLimit)
@@ -483,7 +487,7 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 		end(false)
 		err = never{err}
 	}
-	return end, stood, err
+	return t, end, stood, err
 }
 
 // await waits until the successor could serve. The server serves meanwhile, and is seen to live.
@@ -633,7 +637,8 @@ func (u *Upgrades) relay(ctx context.Context, grace time.Duration, cut string) {
 	if n == 0 {
 		return
 	}
-	u.log.Info("this process stays as the relay of TLS connections", "connections", n)
+	u.log.Info("this process stays as the relay of TLS connections", "connections", n,
+		"pid", os.Getpid())
 	u.relays.Wait(ctx, grace)
 	why := "every connection has ended"
 	if ctx.Err() != nil {
@@ -641,6 +646,6 @@ func (u *Upgrades) relay(ctx context.Context, grace time.Duration, cut string) {
 	}
 	in, out := u.relays.Bytes()
 	u.log.Info("the relay of TLS connections has ended, as "+why, "connections", n,
-		"bytes_from_clients", in, "bytes_to_clients", out,
+		"pid", os.Getpid(), "bytes_from_clients", in, "bytes_to_clients", out,
 		"after", time.Since(began).Round(time.Second).String())
 }
