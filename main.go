@@ -168,12 +168,13 @@ func runStart(ctx context.Context, c *config.Config,
 	before, err := upgrade.Inherit(role)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
-		before.Refuse(err.Error())
+		before.Refuse(err)
 		return exitFail
 	}
 	log, code := reportStart(c, stderr)
 	if code != exitOK {
-		before.Refuse(append(c.Problems, "there is no app: set REVERB_APP_ID, _KEY, _SECRET")[0])
+		before.Refuse(errors.New(
+			append(c.Problems, "there is no app: set REVERB_APP_ID, _KEY, _SECRET")[0]))
 		return code
 	}
 	hup := make(chan os.Signal, 1)
@@ -186,7 +187,7 @@ func runStart(ctx context.Context, c *config.Config,
 	s, o, err := prepare(c, before, files, log, stdout)
 	if err != nil {
 		fmt.Fprintln(stderr, "reverb:", err)
-		before.Refuse(err.Error())
+		before.Refuse(err)
 		return exitFail
 	}
 	s.hungUp = terminal.HungUp(stderr)
@@ -247,7 +248,11 @@ func fixed(c *config.Config) []upgrade.Fixed {
 		{"REVERB_PLAIN_LISTEN", l.Plain}, {"REVERB_ADMIN_LISTEN", c.Admin.Listen},
 		{"REVERB_CONTROL_SOCKET", l.Control}, {"REVERB_SERVER_SOCKET_OWNER", l.SocketOwner},
 		{"REVERB_SERVER_SOCKET_MODE", fmt.Sprintf("%#o", l.SocketMode.Perm())},
-		{"REVERB_TLS_CERT", map[bool]string{true: "TLS"}[c.TLS.CertFile != ""]}}
+		{"REVERB_TLS_CERT", map[bool]string{true: "TLS"}[c.TLS.CertFile != ""]},
+		{"REVERB_SCALING_ENABLED", fmt.Sprint(c.Scaling.Enabled)},
+		{"REVERB_SCALING_CHANNEL", map[bool]string{true: c.Scaling.Channel}[c.Scaling.Enabled]},
+		{"where Redis is (REDIS_HOST and the like)",
+			map[bool]string{true: c.Redis.Where()}[c.Scaling.Enabled]}}
 }
 
 // reportStart says what is wrong with the configuration, and makes the log. code is exitOK if the
@@ -630,7 +635,7 @@ func (s *server) stop(accepting *sync.WaitGroup) {
 	s.draining.Store(true)
 	s.around.hooks.Hold()
 	s.notify("STOPPING=1", "STATUS=Stopping: told to reconnect: "+
-		show.Count(s.sockets.Load(), "connection"))
+		show.Count(s.sockets.Busy(), "connection"))
 	for _, l := range s.listeners {
 		l.Close() // an error changes nothing now
 	}
@@ -716,7 +721,7 @@ func (s *server) Beat() {
 }
 
 func (s *server) logStop(why string) {
-	s.log.Info(why+": telling every connection to reconnect", "connections", s.sockets.Load(),
+	s.log.Info(why+": telling every connection to reconnect", "connections", s.sockets.Busy(),
 		"within", s.config.Limits.Grace.String())
 }
 
@@ -730,7 +735,7 @@ func (s *server) address() string {
 }
 
 func (s *server) status() string {
-	return show.Count(s.sockets.Load(), "connection") + " on " + s.listeners[0].Addr().String()
+	return show.Count(s.sockets.Busy(), "connection") + " on " + s.listeners[0].Addr().String()
 }
 
 func (s *server) notify(assignments ...string) {
@@ -830,9 +835,9 @@ func runUpgrade(ctx context.Context, c *config.Config,
 
 func (s *server) Listeners() map[string]net.Listener { return s.roles }
 func (s *server) Began() time.Time                   { return s.loops.began }
+func (s *server) Version() string                    { return built().Version }
 func (s *server) Loops() int                         { return len(s.loops.all) }
 func (s *server) Relays() *relay.Relays              { return s.loops.relays }
-func (s *server) Places() int64                      { return s.limit }
 func (s *server) Grace() time.Duration               { return s.config.Limits.Grace }
 
 // Unfit is part of upgrade.Host.
@@ -865,9 +870,12 @@ func (s *server) State(send func(name string, state []byte, fds ...int) error) e
 func (s *server) Give(loop int, to *handover.Batch) error { return give(s.loops.all[loop], to) }
 
 // Each is part of upgrade.Host.
-func (s *server) Each(visit func(sock *poll.Socket, relay uint8), done func()) {
-	s.hub.each(func(c *client) { visit(&c.sock, c.relay) }, done)
+func (s *server) Each(visit func(app string, sock *poll.Socket, relay uint8), done func()) {
+	s.hub.each(func(c *client) { visit(c.app.id, &c.sock, c.relay) }, done)
 }
+
+// Files is part of upgrade.Host.
+func (s *server) Files() int { return int(s.limit+spare(s.config)) - limits.OpenFiles() }
 
 // Tell is part of upgrade.Host.
 func (s *server) Tell(relay uint8, part, parts int) {
@@ -889,9 +897,13 @@ func (s *server) leave() {
 
 // takeOver takes what a predecessor has, if there is one.
 func (s *server) takeOver() error {
-	h := upgrade.Heir{Sections: s.hub.sections(), Restore: s.hub.restore}
+	h := upgrade.Heir{Version: s.Version(), Keep: s.config.Limits.UpgradeDrain,
+		Sections: s.hub.sections(), Restore: s.hub.restore}
 	if s.node != nil {
 		h.Inherit = s.node.Inherit
+	}
+	for _, a := range s.config.Apps {
+		h.Apps = append(h.Apps, a.ID)
 	}
 	orphan, err := s.heritage.Take(s.upgrades, h)
 	if err == nil {
@@ -931,7 +943,7 @@ func (s *server) openControl() net.Listener {
 // controlStatus is the answer of the server over the control socket.
 func (s *server) controlStatus() listen.Status {
 	return listen.Status{PID: os.Getpid(), Version: built().String(), Listening: s.address(),
-		Connections: s.sockets.Load()}
+		Connections: s.sockets.Busy()}
 }
 
 // restartSignal is where php artisan reverb:restart leaves its signal.

@@ -138,8 +138,8 @@ func TestMigrateOneNode(t *testing.T) {
 		"etc/supervisor/conf.d/reverb.conf": "[program:reverb]\n" +
 			"command=php /srv/app/artisan reverb:start --no-interaction\ndirectory=/srv/app\n"})
 	out := m.move(ways(t)["From Laravel Reverb, one node"])
-	for _, want := range []string{"note configuration: php artisan reverb:restart restarts the " +
-		"server",
+	for _, want := range []string{"note configuration: php artisan reverb:restart puts a fresh " +
+		"process in the place of the server",
 		"an event came back"} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing in\n%s", want, out)

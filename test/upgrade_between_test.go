@@ -41,7 +41,7 @@ const (
 
 // frames are the names of package handover for its frames, in their order.
 const frames = "hello offer ready no section more shared batch took all installed yours serving " +
-	"mine"
+	"mine stop"
 
 // runBetween says whether this process was such a successor.
 func runBetween() bool {

@@ -282,8 +282,8 @@ func TestUpgradeRefused(t *testing.T) {
 		}, "PROGRAM belongs to another user (uid 12002), but must belong to root: " +
 			"chown -h root PROGRAM"},
 		{"script", func() func() { junk("#!/bin/sh\n", 0o755); return nil },
-			"PROGRAM is a script, which cannot be executed as the file that was judged: " +
-				"put the program itself there"},
+			"PROGRAM is a script, and a program of its own is needed: " +
+				"put the program that it starts there"},
 		{"not ELF", func() func() { junk("MZ, for another system", 0o755); return nil },
 			"PROGRAM is not a program for Linux (it does not begin with ELF): " +
 				"put the new version there"},
@@ -293,6 +293,12 @@ func TestUpgradeRefused(t *testing.T) {
 			junk(string(b), 0o755)
 			return nil
 		}, "PROGRAM is not a program for this machine: take the one for its processor"},
+		{"incomplete", func() func() {
+			b, _ := os.ReadFile(s.real)
+			junk(string(b[:len(b)/2]), 0o755)
+			return nil
+		}, "PROGRAM was started and crashed (SIGNAL): read what it has logged; the file may be " +
+			"incomplete, or memory is short: put the new version there once more"},
 		{"configuration", func() func() {
 			os.WriteFile(s.env, []byte("REVERB_APP_PING_INTERVAL=soon\n"), 0o600)
 			return func() { os.Truncate(s.env, 0) }
@@ -322,6 +328,7 @@ func TestUpgradeRefused(t *testing.T) {
 			if c.name == "no memory" { // the Go runtime, or the system, ends it
 				got = regexp.MustCompile(`code \d+`).ReplaceAllString(got, "code N")
 			}
+			got = regexp.MustCompile(`crashed \([a-z ]+`).ReplaceAllString(got, "crashed (SIGNAL")
 			if code != 1 || got != "reverb: "+c.want {
 				t.Errorf("code %d\ngot  %s\nwant reverb: %s", code, got, c.want)
 			}
@@ -515,7 +522,8 @@ func TestUpgradeDryRun(t *testing.T) {
 	s.hangUp()
 }
 
-// A successor that takes over is not asked for an upgrade, and a signal for one does not end it.
+// A successor that takes over is not asked for an upgrade, and a signal for one does not end it. A
+// signal to read the configuration again does not, either.
 func TestUpgradeWhileTakingOver(t *testing.T) {
 	for _, step := range []string{"before hello 0", "before ready 0", "before section 1",
 		"before yours 0", "before serving 0"} {
@@ -533,8 +541,10 @@ func TestUpgradeWhileTakingOver(t *testing.T) {
 			for _, pid := range offspring(s.cmd.Process.Pid) {
 				taker, _ = strconv.Atoi(pid)
 			}
-			if err := syscall.Kill(taker, syscall.SIGUSR2); err != nil {
-				t.Error(err)
+			for _, signal := range []syscall.Signal{syscall.SIGHUP, syscall.SIGUSR2} {
+				if err := syscall.Kill(taker, signal); err != nil {
+					t.Error(err)
+				}
 			}
 			s.place(s.real)
 			s.resume(t)

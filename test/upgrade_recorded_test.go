@@ -240,7 +240,7 @@ func giveRecorded(g *handover.Giver, text string, main, admin, server any) (err 
 	until := time.Now().Add(20 * time.Second)
 	offer := handover.Offer{Listeners: []handover.Listener{{Role: "main", FD: fds[0]},
 		{Role: "admin", FD: fds[1]}}, Began: time.Now().Add(-time.Minute)}
-	if err := g.Meet(offer, until); err != nil {
+	if _, err := g.Meet(offer, until); err != nil {
 		return err
 	}
 	g.Begin(until, 20*time.Second)
@@ -259,7 +259,11 @@ func giveRecorded(g *handover.Giver, text string, main, admin, server any) (err 
 		Authorized: true, Seen: 60, Partial: handover.Partial{Head: []byte{0x81}},
 		Pieces:        []handover.Piece{{Bytes: []byte("\x81\x06unsent")}},
 		Subscriptions: []handover.Subscription{{Channel: "cache-faults"}}}, fds[2])
-	for _, step := range []func() error{batch.Flush, g.Finish, g.Yours} {
+	finish := func() error {
+		_, _, err := g.Finish()
+		return err
+	}
+	for _, step := range []func() error{batch.Flush, finish, g.Yours} {
 		if err == nil {
 			err = step()
 		}

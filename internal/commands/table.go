@@ -58,7 +58,8 @@ func basics() []Command {
 			About: []string{"Where that is possible it is an upgrade (reverb upgrade), which " +
 				"closes no connection. Elsewhere the connections are told to reconnect and the " +
 				"server ends, if systemd, Supervisor or the like is seen, which starts the next " +
-				"one; else it serves on, and says why. REVERB_RESTART chooses. " +
+				"one; else it serves on, and says why. It also serves on if the new program or " +
+				"its configuration is broken. REVERB_RESTART chooses. " +
 				"Run it as the server's user, or as root."},
 			Also:    []string{"stop", "reload", "quit"},
 			Shared:  place,

@@ -217,10 +217,10 @@ func Load(environ []string, flags map[string]string, files Files) *Config {
 	c.readApplication(src)
 	c.Names = src.names()
 	c.chooseAliases(src)
-	c.findRestart()
 	for _, v := range Variables() {
 		c.readVariable(&v, src)
 	}
+	c.findRestart()
 	c.heedVerbosity()
 	c.warnUnknown(src)
 	c.warnLinks()

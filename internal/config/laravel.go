@@ -345,12 +345,15 @@ func (c *Config) findRestart() {
 			show.Line(c.Signal.Reason)+"; reverb restart is the command")
 		return
 	}
-	note := "php artisan reverb:restart restarts the server: " + show.Line(c.Signal.String()) +
-		" is watched"
-	if c.env["INVOCATION_ID"] == "" && c.env["SUPERVISOR_ENABLED"] == "" {
-		note += "; only systemd, Supervisor or the like starts the next one"
+	does, after := "puts a fresh process in the place of the server", ""
+	if c.Limits.Restart == "drain" {
+		does = "ends the server"
+		if c.env["INVOCATION_ID"] == "" && c.env["SUPERVISOR_ENABLED"] == "" {
+			after = "; only systemd, Supervisor or the like starts the next one"
+		}
 	}
-	c.Notes = append(c.Notes, note)
+	c.Notes = append(c.Notes, "php artisan reverb:restart "+does+": "+
+		show.Line(c.Signal.String())+" is watched"+after)
 }
 
 // addressOf is the address of a connection of config/database.php. The parts that its URL lacks

@@ -586,13 +586,15 @@ func TestDeployment(t *testing.T) {
 
 // TestRestartNotes says at the start whether php artisan reverb:restart is seen.
 func TestRestartNotes(t *testing.T) {
+	const file = "storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3"
 	for env, want := range map[string]string{
-		"CACHE_STORE=file": "php artisan reverb:restart restarts the server: the file " +
-			"storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
-			"watched; only systemd, Supervisor or the like starts the next one",
-		"CACHE_STORE=file INVOCATION_ID=1": "php artisan reverb:restart restarts the server: the " +
-			"file storage/framework/cache/data/4f/e4/4fe44729b03e0a0a2586ebe0d445f50c083d0ff3 is " +
-			"watched",
+		"CACHE_STORE=file": "php artisan reverb:restart puts a fresh process in the place of the " +
+			"server: the file " + file + " is watched",
+		"CACHE_STORE=file REVERB_RESTART=drain": "php artisan reverb:restart ends the server: " +
+			"the file " + file + " is watched; only systemd, Supervisor or the like starts the " +
+			"next one",
+		"CACHE_STORE=file REVERB_RESTART=drain INVOCATION_ID=1": "php artisan reverb:restart " +
+			"ends the server: the file " + file + " is watched",
 		"DB_CONNECTION=mysql": "php artisan reverb:restart is not seen: the cache is in the " +
 			"database \"mysql\", which cannot be read without PHP; reverb restart is " +
 			"the command",

@@ -2,7 +2,9 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -18,6 +20,29 @@ type Redis struct {
 
 	CA, Cert, Key string // files in PEM; empty: the system's authorities, no certificate
 	ServerName    string // in the certificate of Redis; empty: its host
+}
+
+// Where says which Redis this is, without secrets.
+func (r *Redis) Where() string {
+	all := slices.Concat(r.Sentinels, r.Nodes)
+	if len(all) == 0 {
+		all = []RedisAddress{r.At}
+	}
+	var at []string
+	for _, a := range all {
+		at = append(at, a.Address)
+	}
+	text := fmt.Sprintf("%s, database %d", strings.Join(at, " "), r.At.DB)
+	if len(r.Sentinels) > 0 {
+		text += ", service " + r.Service
+	}
+	if r.At.Username != "" {
+		text += ", user " + r.At.Username
+	}
+	if r.At.TLS {
+		text += ", TLS"
+	}
+	return text
 }
 
 // RedisAddress says where one Redis is and how to log in. It is an alias, so that a reader of the

@@ -21,7 +21,7 @@ type Giver struct {
 
 	after     time.Duration // see Begin
 	acks      chan struct{} // a token for each batch that may be sent
-	installed chan struct{} // the taker has said so
+	installed chan [2]int   // the taker has said so, and what Finish returns
 	mine      chan struct{} // the taker has said so
 	serving   chan string   // what it has told
 	over      chan struct{} // closed when the taker says nothing more
@@ -40,7 +40,7 @@ type sliceID struct {
 // NewGiver makes the giver of one end of a pair, which Close closes.
 func NewGiver(c *net.UnixConn) *Giver {
 	return &Giver{pipe: pipe{c: c}, acks: make(chan struct{}, window),
-		installed: make(chan struct{}, 1), mine: make(chan struct{}, 1),
+		installed: make(chan [2]int, 1), mine: make(chan struct{}, 1),
 		serving: make(chan string, 1), shared: make(map[sliceID]uint64)}
 }
 
@@ -54,23 +54,24 @@ func (g *Giver) Close() error {
 	return err
 }
 
-// Meet greets the taker, makes the offer, and waits until the taker could serve. A Refusal says why
-// it cannot.
-func (g *Giver) Meet(o Offer, until time.Time) error {
+// Meet greets the taker, makes the offer, and waits until the taker could serve. terms are those of
+// Take. A Refusal says why it cannot.
+func (g *Giver) Meet(o Offer, until time.Time) (terms []byte, err error) {
 	g.until(until)
 	hello, _, err := g.expect(kindHello, "hello", false)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	f := recordlog.Fields{B: hello}
 	first, last := f.Number(), f.Number()
 	if f.Bad {
-		return fmt.Errorf("%w: a greeting that makes no sense", ErrForeign)
+		return nil, fmt.Errorf("%w: a greeting that makes no sense", ErrForeign)
 	}
 	format := min(last, LastFormat)
 	if format < first || format < FirstFormat {
-		return fmt.Errorf("the successor reads the formats %d to %d of a hand-over, and this "+
-			"program writes %d to %d; stop and start instead", first, last, FirstFormat, LastFormat)
+		return nil, Refusal{fmt.Sprintf("the successor reads the formats %d to %d of a "+
+			"hand-over, and this program writes %d to %d; stop and start instead", first, last,
+			FirstFormat, LastFormat), true}
 	}
 	offer := binary.AppendUvarint(nil, format)
 	offer = addNumber(offer, tagBegan, uint64(monotonic()-time.Since(o.Began)))
@@ -79,10 +80,10 @@ func (g *Giver) Meet(o Offer, until time.Time) error {
 		offer, fds = addText(offer, tagRole, l.Role), append(fds, l.FD)
 	}
 	sent := g.send(kindOffer, offer, fds...)
-	if _, _, err = g.expect(kindReady, "ready", false); err != nil {
-		return err // the taker's reason, also where sending has failed
+	if terms, _, err = g.expect(kindReady, "ready", false); err != nil {
+		return nil, err // the taker's reason, also where sending has failed
 	}
-	return sent
+	return terms, sent
 }
 
 // Begin says that sections and batches follow until a time, after which nothing arrives any more.
@@ -112,13 +113,18 @@ func (g *Giver) hear() error {
 	}
 	ok := true
 	switch k {
-	case kindNo:
-		return Refusal{string(payload)}
+	case kindNo, kindStop:
+		return refused(k, payload)
 	case kindTook:
 		ok = put(g.acks, struct{}{})
 	case kindInstalled: // here, so that the old time cannot run out meanwhile
 		g.until(time.Now().Add(g.after))
-		ok = put(g.installed, struct{}{})
+		f := recordlog.Fields{B: payload}
+		all, relayed := f.Number(), f.Number()
+		if f.Bad && len(payload) > 0 || relayed > all {
+			return errFrame(k, "an answer")
+		}
+		ok = put(g.installed, [2]int{int(all), int(relayed)})
 	case kindMine:
 		g.until(time.Now().Add(g.after))
 		ok = put(g.mine, struct{}{})
@@ -247,18 +253,23 @@ func (v *Batch) Flush() error {
 	return err
 }
 
-// Finish says that this was all, and waits until the taker has installed it.
-func (g *Giver) Finish() error {
+// Finish says that this was all, and waits until the taker has installed it. told is how many of
+// the connections the taker tells to reconnect at once, and relayed those of them that this process
+// relays.
+func (g *Giver) Finish() (told, relayed int, err error) {
 	b := binary.AppendUvarint(nil, uint64(g.sections))
 	b = binary.AppendUvarint(b, uint64(g.connections))
 	if err := g.push(kindAll, b); err != nil {
-		return err
+		return 0, 0, err
 	}
 	select {
-	case <-g.installed:
-		return nil
+	case n := <-g.installed:
+		if n[0] < 0 || n[0] > g.connections {
+			return 0, 0, errFrame(kindInstalled, "an answer")
+		}
+		return n[0], n[1], nil
 	case <-g.over:
-		return g.end
+		return 0, 0, g.end
 	}
 }
 

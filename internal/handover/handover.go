@@ -8,12 +8,13 @@
 //
 //	taker ─▶ hello: the formats that it reads
 //	giver ─▶ offer: the format, and the listeners
-//	taker ─▶ ready, when it has read its configuration and could serve; or no, and why
+//	taker ─▶ ready, when it has read its configuration and could serve, with terms for the caller;
+//	         or no, or stop, and why
 //	giver    reads nothing any more, and lets what is under way take effect
 //	giver ─▶ sections, which may have descriptors, and batches of connections; the taker confirms
 //	         each batch
 //	giver ─▶ all: how many there were
-//	taker ─▶ installed
+//	taker ─▶ installed, and how many connections it tells to reconnect
 //	giver ─▶ yours: from now on it touches nothing, unless the taker ends without the next word
 //	taker ─▶ mine: from now on it may touch everything
 //	taker ─▶ serving
@@ -86,10 +87,18 @@ var ErrLate = errors.New("the other process does not answer in time")
 // ErrForeign is the error of a pipe whose other end sends what the protocol does not allow.
 var ErrForeign = errors.New("the other process does not know this hand-over")
 
-// Refusal is the error of a taker that has said no.
-type Refusal struct{ Why string }
+// Refusal is the error of a taker that has said no, or that knows none of our formats.
+type Refusal struct {
+	Why  string
+	Stop bool // the taker could start after a stop of the giver
+}
 
-func (r Refusal) Error() string { return "the successor says no: " + r.Why }
+// refused is what the giver hears.
+func refused(k kind, why []byte) Refusal {
+	return Refusal{"the successor says no: " + string(why), k == kindStop}
+}
+
+func (r Refusal) Error() string { return r.Why }
 
 // errFrame says that a frame came that should not come now.
 func errFrame(got kind, want string) error {

@@ -140,6 +140,8 @@ func (g *got) Connection(c *Connection, fd int) error {
 	return nil
 }
 
+func (g *got) Told() (all, relayed int) { return len(g.connections), len(g.connections) / 2 }
+
 func (g *got) close() { closeFiles(g.fds) }
 
 // open counts the descriptors of this process.
@@ -156,9 +158,12 @@ func open(t testing.TB) int {
 func give(c *net.UnixConn, sections map[string]string, all []*Connection, fds []int) error {
 	g, until := NewGiver(c), time.Now().Add(20*time.Second)
 	defer g.Close()
-	if err := g.Meet(Offer{[]Listener{{"main", fds[0]}}, time.Now().Add(-time.Hour)},
-		until); err != nil {
+	terms, err := g.Meet(Offer{[]Listener{{"main", fds[0]}}, time.Now().Add(-time.Hour)}, until)
+	if err != nil {
 		return err
+	}
+	if string(terms) != "terms" {
+		return fmt.Errorf("terms %q", terms)
 	}
 	g.Begin(until, 20*time.Second)
 	for name, state := range sections {
@@ -182,8 +187,8 @@ func give(c *net.UnixConn, sections map[string]string, all []*Connection, fds []
 	if err := errors.Join(<-failed, <-failed); err != nil {
 		return err
 	}
-	if err := g.Finish(); err != nil {
-		return err
+	if n, relayed, err := g.Finish(); err != nil || n != len(all) || relayed != len(all)/2 {
+		return errors.Join(err, fmt.Errorf("told %d, relayed %d", n, relayed))
 	}
 	if err := g.Yours(); err != nil {
 		return err
@@ -201,8 +206,8 @@ func take(c *net.UnixConn, r Receiver) (o Offer, orphan bool, err error) {
 	if err != nil {
 		return o, false, err
 	}
-	if orphan, err = t.Take(r); err != nil {
-		t.Refuse(err.Error())
+	if orphan, err = t.Take(r, []byte("terms")); err != nil {
+		t.Refuse(Refusal{Why: err.Error()})
 	} else {
 		t.Serving("well")
 	}
@@ -367,7 +372,7 @@ func TestNonsense(t *testing.T) {
 		}()
 		taker := &Taker{pipe: pipe{c: b}}
 		taker.until(time.Now().Add(20 * time.Second))
-		if orphan, err := taker.Take(&got{}); orphan || err == nil || errors.Is(err, ErrDied) {
+		if orphan, err := taker.Take(&got{}, nil); orphan || err == nil || errors.Is(err, ErrDied) {
 			t.Errorf("%s: orphan %v, %v", what, orphan, err)
 		}
 	}
@@ -389,19 +394,25 @@ func (e *ender) Connection(c *Connection, fd int) error {
 
 // A taker that says no before it is ready tells why.
 func TestRefuse(t *testing.T) {
-	a, b := pair(t)
-	given := make(chan error, 1)
-	offer := Offer{[]Listener{{"main", 0}}, time.Now()}
-	go func() { given <- NewGiver(a).Meet(offer, time.Time{}) }()
-	taker, o, err := Join(b, time.Time{})
-	if err != nil {
-		t.Fatal(err)
+	for _, says := range []Refusal{{"no REVERB_APP_ID", false}, {"the port has changed", true}} {
+		a, b := pair(t)
+		given := make(chan error, 1)
+		offer := Offer{[]Listener{{"main", 0}}, time.Now()}
+		go func() {
+			_, err := NewGiver(a).Meet(offer, time.Time{})
+			given <- err
+		}()
+		taker, o, err := Join(b, time.Time{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		taker.Refuse(says)
+		want := Refusal{"the successor says no: " + says.Why, says.Stop}
+		if no, ok := errors.AsType[Refusal](<-given); !ok || no != want {
+			t.Errorf("the giver learned %v", no)
+		}
+		closeFiles([]int{o.Listeners[0].FD})
 	}
-	taker.Refuse("REVERB_APP_ID is missing")
-	if no, ok := errors.AsType[Refusal](<-given); !ok || no.Why != "REVERB_APP_ID is missing" {
-		t.Errorf("the giver learned %v", no)
-	}
-	closeFiles([]int{o.Listeners[0].FD})
 }
 
 // A taker without a common format is refused before anything moves.
@@ -409,7 +420,10 @@ func TestFormats(t *testing.T) {
 	for _, hello := range [][]byte{{9, 12}, {0, 0}, {}, {1}} {
 		a, b := pair(t)
 		given := make(chan error, 1)
-		go func() { given <- NewGiver(a).Meet(Offer{}, time.Now().Add(20*time.Second)) }()
+		go func() {
+			_, err := NewGiver(a).Meet(Offer{}, time.Now().Add(20*time.Second))
+			given <- err
+		}()
 		p := pipe{c: b}
 		if err := p.send(kindHello, hello); err != nil {
 			t.Fatal(err)
@@ -428,7 +442,10 @@ func playing(t *testing.T, until time.Time, after time.Duration) (g *Giver, take
 	a, b := pair(t)
 	g, taker, finished = NewGiver(a), &pipe{c: b}, make(chan error, 1)
 	g.Begin(until, after)
-	go func() { finished <- g.Finish() }()
+	go func() {
+		_, _, err := g.Finish()
+		finished <- err
+	}()
 	if _, _, err := taker.expect(kindAll, "all", false); err != nil {
 		t.Fatal(err)
 	}
@@ -551,7 +568,7 @@ func FuzzTake(f *testing.F) {
 		taker := &Taker{pipe: pipe{c: c}}
 		var r got
 		taker.until(time.Now().Add(20 * time.Second))
-		taker.Take(&r)
+		taker.Take(&r, nil)
 		r.close()
 	})
 }

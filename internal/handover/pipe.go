@@ -17,7 +17,7 @@ type kind byte
 const (
 	kindHello     kind = iota + 1 // taker: first and last format
 	kindOffer                     // giver: format, roles of the listeners; their descriptors
-	kindReady                     // taker
+	kindReady                     // taker: its terms
 	kindNo                        // taker: why
 	kindSection                   // giver: name and length of a state; its descriptors
 	kindMore                      // giver: the next bytes of that state or slice
@@ -25,10 +25,11 @@ const (
 	kindBatch                     // giver: records of connections; their descriptors
 	kindTook                      // taker: a batch has arrived
 	kindAll                       // giver: how many sections and connections there were
-	kindInstalled                 // taker
+	kindInstalled                 // taker: how many it tells to reconnect
 	kindYours                     // giver
 	kindServing                   // taker: what to tell whoever has asked
 	kindMine                      // taker: it has heard yours
+	kindStop                      // taker: why; after a stop of the giver it could start
 )
 
 const headBytes = 5 // of a frame: kind, and the length of the payload in four bytes
@@ -106,9 +107,9 @@ func (p *pipe) expect(want kind, what string, files bool) (payload []byte, fds [
 	switch {
 	case err != nil:
 		return nil, nil, err
-	case k == kindNo:
+	case k == kindNo, k == kindStop:
 		closeFiles(fds)
-		return nil, nil, Refusal{string(payload)}
+		return nil, nil, refused(k, payload)
 	case k != want, len(fds) > 0 && !files:
 		closeFiles(fds)
 		return nil, nil, errFrame(k, what)

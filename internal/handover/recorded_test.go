@@ -58,7 +58,7 @@ func record(t *testing.T) (lines []string) {
 		g := NewGiver(a)
 		defer g.Close()
 		offer := Offer{[]Listener{{"main", 0}, {"control", 0}}, time.Now()}
-		err := g.Meet(offer, time.Now().Add(20*time.Second))
+		_, err := g.Meet(offer, time.Now().Add(20*time.Second))
 		g.Begin(time.Now().Add(20*time.Second), time.Second)
 		for _, name := range names {
 			if err == nil {
@@ -71,7 +71,11 @@ func record(t *testing.T) (lines []string) {
 				err = batch.Add(c, 0)
 			}
 		}
-		for _, step := range []func() error{batch.Flush, g.Finish, g.Yours} {
+		finish := func() error {
+			_, _, err := g.Finish()
+			return err
+		}
+		for _, step := range []func() error{batch.Flush, finish, g.Yours} {
 			if err == nil {
 				err = step()
 			}
@@ -181,7 +185,7 @@ func replay(t *testing.T, lines []string) {
 		t.Errorf("the offer is %+v", o)
 	}
 	var r got
-	orphan, err := taker.Take(&r)
+	orphan, err := taker.Take(&r, nil)
 	r.close()
 	if err != nil || orphan {
 		t.Fatal(orphan, err)

@@ -18,6 +18,9 @@ type Receiver interface {
 	// Connection gets a connection, and its descriptor, which the receiver owns, also after an
 	// error.
 	Connection(c *Connection, fd int) error
+	// Told is asked when all have come: how many of the connections the receiver tells to reconnect
+	// at once, and those of them that the giver relays.
+	Told() (all, relayed int)
 }
 
 // Taker is the side that takes.
@@ -73,16 +76,21 @@ const (
 )
 
 // Refuse tells the giver why this process cannot serve, and ends the hand-over.
-func (t *Taker) Refuse(why string) {
-	t.send(kindNo, []byte(why[:min(len(why), maxFrame)])) // the giver may be gone
+func (t *Taker) Refuse(r Refusal) {
+	k := kindNo
+	if r.Stop {
+		k = kindStop
+	}
+	t.send(k, []byte(r.Why[:min(len(r.Why), maxFrame)])) // the giver may be gone
 	t.c.Close()
 }
 
-// Take says that this process could serve, and receives everything. After a nil error all that r
+// Take says that this process could serve, and receives everything. terms, of less than 1 MiB, are
+// for the giver. After a nil error all that r
 // got is this process's. orphan says that the giver has died before its last word, so that r may
 // not have got all. A giver that dies before the first section has left nothing; that is an error.
-func (t *Taker) Take(r Receiver) (orphan bool, err error) {
-	if err := t.send(kindReady, nil); err != nil {
+func (t *Taker) Take(r Receiver, terms []byte) (orphan bool, err error) {
+	if err := t.send(kindReady, terms); err != nil {
 		return false, err
 	}
 	for installed, over := false, false; !over && err == nil; {
@@ -115,7 +123,7 @@ func (t *Taker) next(r Receiver, was bool) (installed, over bool, err error) {
 	case kindBatch:
 		err = t.batch(payload, fds, r)
 	case kindAll:
-		return true, false, t.all(payload)
+		return true, false, t.all(payload, r)
 	}
 	return was, false, err
 }
@@ -218,7 +226,7 @@ func (t *Taker) batch(b []byte, fds []int, r Receiver) error {
 }
 
 // all compares the counts of the giver.
-func (t *Taker) all(b []byte) error {
+func (t *Taker) all(b []byte, r Receiver) error {
 	f := recordlog.Fields{B: b}
 	sections, connections := f.Number(), f.Number()
 	if f.Bad || sections != t.sections || connections != t.connections {
@@ -226,7 +234,9 @@ func (t *Taker) all(b []byte) error {
 			t.sections, t.connections, sections, connections)
 	}
 	t.shared = nil
-	return t.send(kindInstalled, nil)
+	told, relayed := r.Told()
+	return t.send(kindInstalled, binary.AppendUvarint(binary.AppendUvarint(nil, uint64(told)),
+		uint64(relayed)))
 }
 
 // Serving tells the giver that this process serves, and closes the pipe.

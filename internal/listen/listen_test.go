@@ -13,8 +13,10 @@ import (
 	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"reverb/internal/lib/control"
@@ -386,7 +388,7 @@ func TestRestart(t *testing.T) {
 		t.Fatalf("got %+v, %v", r, err)
 	}
 	said := ""
-	if err := r.Wait(t.Context(), time.Now().Add(time.Minute),
+	if err := r.Wait(t.Context(), time.Minute,
 		func(text string) { said += text }); err != nil || said != "reverb restart" {
 		t.Errorf("got %q, %v", said, err)
 	}
@@ -394,7 +396,7 @@ func TestRestart(t *testing.T) {
 	if r, err = s.Restart("127.0.0.1:2"); err != nil {
 		t.Fatal(err)
 	}
-	err = r.Wait(t.Context(), time.Now().Add(time.Minute), nil)
+	err = r.Wait(t.Context(), time.Minute, nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "not") ||
 		strings.Contains(err.Error(), "\x1b") {
 		t.Errorf("got %v", err)
@@ -420,18 +422,45 @@ func TestWaitEnds(t *testing.T) {
 	go Serve(ln, func() Status { return Status{} }, silent{}, ended, nil, talker{})
 	over, cancel := context.WithCancel(t.Context())
 	cancel()
-	now := time.Now()
-	for ctx, deadline := range map[context.Context]time.Time{
-		t.Context(): now, over: now.Add(time.Minute),
+	for ctx, patience := range map[context.Context]time.Duration{
+		t.Context(): 0, over: time.Minute,
 	} {
 		r, err := s.Restart(address)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := r.Wait(ctx, deadline, nil); err == nil {
+		if err := r.Wait(ctx, patience, nil); err == nil {
 			t.Error("a server that runs counts as ended")
 		}
 	}
+}
+
+// A server that waits for others says so, and then that it still waits: nobody gives it up then.
+func TestWaitGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, c := range []struct {
+			pause time.Duration
+			said  string
+		}{{59 * time.Second, "waiting|"}, {61 * time.Second, ""}} {
+			ours, theirs := net.Pipe()
+			var server sync.WaitGroup
+			server.Go(func() {
+				for _, line := range []string{`{"text":"waiting"}`, "{}", "{}", "{}"} {
+					time.Sleep(c.pause)
+					io.WriteString(theirs, line+"\n")
+				}
+				theirs.Close()
+			})
+			said := ""
+			err := Running{nc: ours}.Wait(t.Context(), time.Minute, func(text string) {
+				said += text + "|"
+			})
+			if said != c.said || (err == nil) != (said != "") {
+				t.Errorf("a word each %v: heard %q, then %v", c.pause, said, err)
+			}
+			server.Wait()
+		}
+	})
 }
 
 // A server of another user is named with both users.

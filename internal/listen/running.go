@@ -73,8 +73,9 @@ type Talker interface {
 // Asked does what is asked over a control socket. Each question has a goroutine of its own. ctx
 // ends when the asker has gone, or has its outcome; who is the asker, for the log.
 type Asked interface {
-	// Restart begins a restart, and returns at once. tell gets what happens, a sentence; an error
-	// says why the server serves on, and is the last.
+	// Restart begins a restart, and returns at once. tell gets what happens, a sentence, or an
+	// empty one while nothing happens for long; an error says why the server serves on, and is the
+	// last.
 	Restart(ctx context.Context, who string, tell func(text string, err error))
 	// Upgrade calls tell with the outcome, before the process may end, and then returns; with dry
 	// it tells what would happen.
@@ -243,7 +244,7 @@ func (s Sockets) AskUpgrade(ctx context.Context, address string, dry bool,
 }
 
 // AskRestart asks the server on address as Restart does, waits for the outcome, and writes what
-// happens, a line each.
+// happens, a line each. patience is how long the server may say nothing.
 func (s Sockets) AskRestart(ctx context.Context, address string, patience time.Duration,
 	w io.Writer) error {
 	r, err := s.Restart(address)
@@ -252,7 +253,7 @@ func (s Sockets) AskRestart(ctx context.Context, address string, patience time.D
 	}
 	fmt.Fprintf(w, "reverb (%s) on %s restarts, with %s\n", r.Who, r.Listening,
 		show.Count(r.Connections, "connection"))
-	err = r.Wait(ctx, time.Now().Add(patience), func(text string) { fmt.Fprintln(w, text) })
+	err = r.Wait(ctx, patience, func(text string) { fmt.Fprintln(w, text) })
 	if err != nil {
 		return err
 	}
@@ -288,12 +289,12 @@ func (r Running) outcome(ctx context.Context, deadline time.Time) (o outcome, er
 }
 
 // Wait waits for the end of a server that Restart has asked to end, and calls say with what the
-// server tells of it. The error says why the server serves on, or that it has not ended before the
-// deadline, or before ctx was done.
-func (r Running) Wait(ctx context.Context, deadline time.Time, say func(text string)) error {
+// server tells of it. The error says why the server serves on, or that it has said nothing for
+// patience and has not ended, or that ctx is done.
+func (r Running) Wait(ctx context.Context, patience time.Duration, say func(text string)) error {
 	defer r.nc.Close()
 	defer context.AfterFunc(ctx, func() { r.nc.Close() })()
-	r.nc.SetDeadline(deadline)
+	r.nc.SetDeadline(time.Now().Add(patience))
 	for all := json.NewDecoder(io.LimitReader(r.nc, maxOutcome)); ; {
 		var o outcome
 		switch err := all.Decode(&o); {
@@ -304,7 +305,9 @@ func (r Running) Wait(ctx context.Context, deadline time.Time, say func(text str
 		case o.Failed != "":
 			return errors.New(show.Line(o.Failed))
 		}
-		say(show.Line(o.Text))
+		if r.nc.SetDeadline(time.Now().Add(patience)); o.Text != "" {
+			say(show.Line(o.Text))
+		}
 	}
 }
 
@@ -335,7 +338,7 @@ func (s Sockets) notFound(address string, err error) error {
 	}
 	return fmt.Errorf(
 		"no running server was found on %s: %w; run this as root or as the user that "+
-			"it runs as, with the same REVERB_SERVER_PORT or REVERB_CONTROL_SOCKET",
+			"it runs as, with the same REVERB_SERVER_PORT, REVERB_CONTROL_SOCKET and TMPDIR",
 		show.Text(address),
 		err,
 	)

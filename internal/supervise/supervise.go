@@ -43,6 +43,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/signal"
 	"slices"
 	"strconv"
 	"strings"
@@ -129,6 +130,9 @@ func New(args, environ []string) (r *Role, rest []string, err error) {
 		return r, rest, nil
 	}
 	r.waiting = true
+	for _, s := range notYet() {
+		signal.Ignore(s)
+	}
 	r.program, r.found, r.kept = left[0], left[1], left[2]
 	successor.Name(r.program) // without it ps shows a number for a name, and nothing else is lost
 	if r.parent != nil {
@@ -247,10 +251,21 @@ func (r *Role) Judge() error {
 
 func (r *Role) open() (*successor.Program, error) {
 	if r.program == "" {
-		return nil, fmt.Errorf("it is not known where this program lies (%w): stop this process, "+
-			"then start the new version", r.unknown)
+		return nil, fmt.Errorf("%w, as it is not known where this program lies (%w): stop this "+
+			"process, then start the new version", successor.ErrSystem, r.unknown)
 	}
 	return successor.Open(r.program)
+}
+
+// Old says whether the file at the path of this program is a version of it that has no hand-over:
+// started as a successor it ends, since its addresses are taken.
+func (r *Role) Old() bool {
+	p, err := r.open()
+	if err != nil {
+		return false
+	}
+	defer p.Close()
+	return p.Holds("REVERB_SERVER_PORT") && !p.Holds(pairVariable)
 }
 
 // Child is a successor of this process.

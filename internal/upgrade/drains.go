@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"maps"
 	"sort"
 	"time"
 
@@ -31,6 +32,7 @@ const (
 type drains struct {
 	held   *relay.Held         // connections of this process, by their relay
 	number uint8               // of this process, when it is a relay
+	before uint8               // of its predecessor; 0: there was none
 	since  map[uint8]time.Time // when the relays before it began
 }
 
@@ -66,6 +68,7 @@ func (d *drains) setState(b []byte, now time.Time) error {
 	if f.Bad || was == 0 || was > 255 || len(d.since) > mostKnown {
 		return errors.New("relays: it makes no sense")
 	}
+	d.before = uint8(was)
 	for d.number = uint8(was) + 1; d.number == 0 || !d.since[d.number].IsZero(); d.number++ {
 	}
 	return nil
@@ -76,20 +79,51 @@ func (d *drains) setState(b []byte, now time.Time) error {
 func (d *drains) due(now time.Time, keep time.Duration) (all []drain) {
 	for n := uint8(255); n > 0; n-- {
 		if d.held.Of(n) > 0 {
-			all = append(all, drain{n, d.since[n].Add(keep)})
+			all = append(all, drain{n, d.since[n].Add(keep), "REVERB_UPGRADE_DRAIN is over"})
 		}
 	}
 	sort.SliceStable(all, func(i, k int) bool { return all[i].at.Before(all[k].at) })
 	for i := range max(len(all)-mostRelays, 0) {
-		all[i].at = now
+		if all[i].at.After(now) {
+			all[i].at, all[i].why = now, "too many relays stand"
+		}
 	}
 	return all
+}
+
+// after is what the successor will be for a process that gives it so many connections as a relay.
+func (d *drains) after(now time.Time, relayed int64) *drains {
+	next := &drains{held: new(relay.Held), since: maps.Clone(d.since)}
+	for n := uint8(255); n > 0; n-- {
+		if d.held.Of(n) > 0 {
+			next.held.Came(n)
+		}
+	}
+	if relayed > 0 {
+		next.held.Came(d.own())
+	}
+	if next.since == nil {
+		next.since = make(map[uint8]time.Time)
+	}
+	next.since[d.own()] = now
+	return next
+}
+
+// standing is how many relays a successor would know of, beside this process.
+func (d *drains) standing() (n int) {
+	for relay := range d.since {
+		if relay != d.own() && d.held.Of(relay) > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // drain is when the connections of a relay are told to reconnect.
 type drain struct {
 	relay uint8
 	at    time.Time
+	why   string
 }
 
 // FollowRelays drains the relays in their time, until ctx ends. keep is how long a relay stands,
@@ -102,6 +136,10 @@ func (u *Upgrades) FollowRelays(ctx context.Context, keep, spread time.Duration)
 			case <-time.After(max(time.Until(next.at), 0)):
 			case <-ctx.Done():
 				return
+			}
+			if part == 0 {
+				u.log.Info("told to reconnect (4200): the connections of a relay", "relay",
+					next.relay, "connections", u.held.Of(next.relay), "as", next.why)
 			}
 			u.host.Tell(next.relay, part, parts)
 			next.at = time.Now().Add(drainStep)

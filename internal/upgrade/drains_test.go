@@ -5,11 +5,13 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"reverb/internal/admin"
 	"reverb/internal/relay"
+	"reverb/internal/supervise"
 )
 
 // holding makes drains of a process whose connections have these relays.
@@ -118,6 +120,35 @@ func TestFiguresPassOn(t *testing.T) {
 		t.Errorf("figures of a later version: %v", err)
 	}
 }
+
+// A process that knows of as many relays as a successor takes refuses an upgrade; with one less the
+// successor takes them over.
+func TestStanding(t *testing.T) {
+	now := time.Unix(1000, 0)
+	d := holding(0)
+	for n := range uint8(mostKnown + 9) { // some have ended
+		if d.since[n+2] = now; n < mostKnown {
+			d.held.Came(n + 2)
+		}
+	}
+	u := &Upgrades{drains: *d, role: new(supervise.Role), host: fit{}}
+	const want = "64 processes from earlier upgrades relay TLS connections still"
+	if err := u.unfit(); err == nil || !strings.HasPrefix(err.Error(), want) || !hopeless(err) {
+		t.Errorf("got %v, want %s", err, want)
+	}
+	u.held.Gone(2)
+	if err := u.unfit(); err != nil {
+		t.Error(err)
+	}
+	if err := holding(0).setState(u.drains.state(now), now); err != nil {
+		t.Error(err)
+	}
+}
+
+// fit is a host that can be handed over.
+type fit struct{ Host }
+
+func (fit) Unfit() string { return "" }
 
 // A predecessor cannot use up the numbers of relays.
 func TestTooManyRelays(t *testing.T) {

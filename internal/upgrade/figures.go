@@ -7,46 +7,60 @@ import (
 	"time"
 
 	"reverb/internal/admin"
-	"reverb/internal/lib/poll"
 	"reverb/internal/lib/recordlog"
 	"reverb/internal/lib/show"
 	"reverb/internal/relay"
 )
 
-// Plan is how many connections there are of each kind, and how many of the encrypted ones would be
-// told to reconnect, because there are no descriptors for their relay.
-type Plan struct{ Plain, Encrypted, Relayed, Told int64 }
+// plan is how many connections would go on, by their kind, and how many would be told to reconnect,
+// by the reason.
+type plan struct {
+	plain, encrypted, relayed int
+	short, aged, strange      int // no descriptors; the relay is drained; no app
+}
 
-// count counts a connection; relay is that of its socket, or 0.
-func (p *Plan) count(sock *poll.Socket, relay uint8) {
-	switch _, plain := sock.Plain(); {
-	case relay != 0:
-		p.Relayed++
-	case plain:
-		p.Plain++
-	default:
-		p.Encrypted++
+// planned judges connections by what is known of them and of the successor. own is the relay that
+// this process would be, for which there are so many descriptors.
+func planned(l *leaving, d *drains, files int, now time.Time) (p plan) {
+	own := d.own()
+	p.short = min(max(l.known[own]+l.strange[own]-files, 0), l.known[own])
+	l.known[own] -= p.short
+	for relay, n := range l.known {
+		switch uint8(relay) {
+		case 0:
+			p.plain += n
+		case own:
+			p.encrypted += n
+		default:
+			p.relayed += n
+		}
 	}
+	all := d.after(now, int64(l.known[own]+l.strange[own])).due(now, l.keep)
+	for _, n := range l.strange {
+		p.strange += n
+	}
+	told, relayed := l.told(all, own, now)
+	relayed -= l.strange[own]
+	p.aged = told - p.strange
+	p.encrypted -= relayed
+	p.relayed -= p.aged - relayed
+	return p
 }
 
-// limit judges how many of the encrypted connections this process could relay, if it has
-// descriptors for so many connections: each takes another one.
-func (p *Plan) limit(connections int64) {
-	room := max(connections-p.Plain-p.Relayed-p.Encrypted, 0)
-	p.Told = max(p.Encrypted-room, 0)
-}
-
-func (p Plan) String() string {
-	on := p.Plain + p.Encrypted + p.Relayed - p.Told
+func (p plan) String() string {
+	on := int64(p.plain + p.encrypted + p.relayed)
 	return "upgrade: " + show.Count(on, "connection") + " would go on" + words(
-		part{p.Encrypted - p.Told, "of them encrypted, relayed by this process"},
-		part{p.Relayed, "of them relayed by a process before it"},
-		part{p.Told, "would be told to reconnect, for want of descriptors"})
+		part{p.encrypted, "of them encrypted, relayed by this process"},
+		part{p.relayed, "of them relayed by a process before it"},
+		part{p.short, "would be told to reconnect, for want of descriptors"},
+		part{p.aged, "would be told to reconnect, as REVERB_UPGRADE_DRAIN is over or too many " +
+			"relays would stand"},
+		part{p.strange, "would be closed, as their app is configured no more"})
 }
 
 // part is a part of a sentence about so many connections; it is left out if there are none.
 type part struct {
-	n    int64
+	n    int
 	what string
 }
 
@@ -64,6 +78,7 @@ type report struct {
 	relay.Given
 	Silent, Took time.Duration // how long nothing was read; how long all took
 	PID          int           // of the successor
+	Version      string        // its own
 	Now          string        // what it says of itself
 	Silence      error         // why it has not said that it serves; it has everything all the same
 }
@@ -79,14 +94,24 @@ func (r report) String() string {
 	}
 	return fmt.Sprintf("process %d serves now: %s %s moved%s; silent for %v, took %v", r.PID,
 		show.Count(int64(moved), "connection"), have, words(
-			part{int64(r.Relayed), "of them encrypted, relayed by the old process"},
-			part{int64(r.Told), told}),
+			part{r.Relayed, "of them encrypted, relayed by the old process"},
+			part{r.Told, told}),
 		r.Silent.Round(10*time.Microsecond), r.Took.Round(10*time.Microsecond))
 }
 
 // figures are those of f that are handed over, in the order of their bytes. New ones come last.
 func figures(f *admin.Upgrades) []*uint64 {
 	return []*uint64{&f.Done, &f.Refused, &f.Failed, &f.Moved, &f.Told}
+}
+
+// less is given without those that the successor tells to reconnect; relayed of them are relayed.
+func less(given relay.Given, told, relayed int) relay.Given {
+	relayed = min(relayed, given.Relayed)
+	given.Relayed -= relayed
+	plain := min(told-relayed, given.Plain)
+	given.Plain -= plain
+	given.Told += plain + relayed
+	return given
 }
 
 // add counts an upgrade.

@@ -6,8 +6,8 @@ import (
 	"fmt"
 )
 
-// Fixed is a setting that an upgrade cannot change, since the successor gets the listeners as they
-// are: the variables that set it, and its value.
+// Fixed is a setting that an upgrade cannot change, since the successor gets the listeners and the
+// connections to Redis as they are: the variables that set it, and its value, which is no secret.
 type Fixed [2]string
 
 // Keep judges the settings of this process by those of its predecessor, and leaves them to its
@@ -24,12 +24,15 @@ func (h *Heritage) Keep(all []Fixed) error {
 	if !h.Heir() {
 		return nil
 	}
-	return changed(h.Role.Kept(), all)
+	return compare(h.Role.Kept(), all)
 }
 
-// changed compares settings with what Keep has left. A predecessor that has left nothing, or that
+// changed is the error of a setting that has changed.
+type changed struct{ error }
+
+// compare compares settings with what Keep has left. A predecessor that has left nothing, or that
 // does not know a setting, is of another version: what it does not tell counts as unchanged.
-func changed(kept string, all []Fixed) error {
+func compare(kept string, all []Fixed) error {
 	var was []Fixed
 	if err := json.Unmarshal([]byte(kept), &was); err != nil {
 		return nil
@@ -40,9 +43,8 @@ func changed(kept string, all []Fixed) error {
 	}
 	for _, v := range all {
 		if before, known := old[v[0]]; known && before != v[1] {
-			return fmt.Errorf("%s has changed: %s → %s, and an upgrade goes on with what the "+
-				"old process listens on: stop and start instead", v[0],
-				cmp.Or(before, "none"), cmp.Or(v[1], "none"))
+			return changed{fmt.Errorf("%s has changed: %s → %s, which an upgrade cannot do: "+
+				"stop and start instead", v[0], cmp.Or(before, "none"), cmp.Or(v[1], "none"))}
 		}
 	}
 	return nil

@@ -12,8 +12,7 @@ func TestChanged(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const advice = ", and an upgrade goes on with what the old process listens on: stop and " +
-		"start instead"
+	const advice = ", which an upgrade cannot do: stop and start instead"
 	for _, c := range []struct {
 		kept string
 		now  []Fixed
@@ -27,7 +26,7 @@ func TestChanged(t *testing.T) {
 		{string(b), []Fixed{{"B", "x"}}, "B has changed: none → x"},
 		{string(b), []Fixed{{"C", ""}}, "C has changed: TLS → none"},
 	} {
-		err := changed(c.kept, c.now)
+		err := compare(c.kept, c.now)
 		if (err == nil) != (c.want == "") || err != nil && err.Error() != c.want+advice {
 			t.Errorf("%q, %v: got %v, want %s", c.kept, c.now, err, c.want)
 		}

@@ -52,9 +52,10 @@ func Inherit(role *supervise.Role) (h *Heritage, err error) {
 func (h *Heritage) Heir() bool { return h.taker != nil }
 
 // Refuse tells a predecessor why this process cannot serve.
-func (h *Heritage) Refuse(why string) {
+func (h *Heritage) Refuse(err error) {
 	if h.taker != nil {
-		h.taker.Refuse(why)
+		_, stop := errors.AsType[changed](err)
+		h.taker.Refuse(handover.Refusal{Why: err.Error(), Stop: stop})
 	}
 }
 
@@ -66,8 +67,11 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 	}
 	// what is read becomes what is served, so there is nothing to collect
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
-	if orphan, err = h.taker.Take(&receiver{Heir: by, of: u}); err == nil {
+	t := terms{by.Keep, by.Version, by.Apps}
+	all := &receiver{Heir: by, of: u, leaving: newLeaving(t)}
+	if orphan, err = h.taker.Take(all, t.append(nil)); err == nil {
 		h.Role.Settle()
+		all.count()
 	}
 	if orphan {
 		u.log.Warn("the process before this one has ended while it handed over; this one serves " +
@@ -78,6 +82,9 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 
 // Heir is the server that takes.
 type Heir struct {
+	Version  string        // of the program
+	Keep     time.Duration // how long relays stand
+	Apps     []string      // the IDs of all apps
 	Sections Sections
 	// Inherit takes a session that the server shares with others. The predecessor's has descriptors
 	// and comes first; nothing else has descriptors. nil: the server has no such session.
@@ -92,6 +99,8 @@ type receiver struct {
 	of       *Upgrades
 	begun    bool
 	restored int
+	leaving  *leaving
+	figured  time.Time // when the figures came
 }
 
 // Section is part of handover.Receiver.
@@ -102,7 +111,7 @@ func (r *receiver) Section(name string, state []byte, fds []int) error {
 		for _, fd := range fds {
 			os.NewFile(uintptr(fd), name).Close()
 		}
-		return errors.New("REVERB_SCALING_ENABLED has changed: stop and start instead")
+		return changed{errors.New("REVERB_SCALING_ENABLED has changed: stop and start instead")}
 	}
 	switch {
 	case len(fds) > 0:
@@ -110,6 +119,7 @@ func (r *receiver) Section(name string, state []byte, fds []int) error {
 	case name == sectionRelays:
 		return r.of.drains.setState(state, time.Now())
 	case name == sectionFigures:
+		r.figured = time.Now()
 		return setFigures(&r.of.figures, state)
 	}
 	return r.Sections.Take(name, state)
@@ -118,7 +128,32 @@ func (r *receiver) Section(name string, state []byte, fds []int) error {
 // Connection is part of handover.Receiver.
 func (r *receiver) Connection(c *handover.Connection, fd int) error {
 	r.restored++
+	r.leaving.add(c.App, c.Relay)
 	return r.Restore(r.restored-1, c, fd)
+}
+
+// Told is part of handover.Receiver.
+func (r *receiver) Told() (all, relayed int) {
+	d, now := &r.of.drains, time.Now()
+	return r.leaving.told(d.due(now, r.leaving.keep), d.before, now)
+}
+
+// count counts the connections that are told to reconnect at once, which the predecessor has
+// counted as moved, and the time since it has counted. It logs the connections of apps that are
+// configured no more.
+func (r *receiver) count() {
+	told, _ := r.Told()
+	f := &r.of.figures
+	n := min(uint64(told), f.Moved)
+	f.Moved, f.Told = f.Moved-n, f.Told+n
+	if !r.figured.IsZero() {
+		since := time.Since(r.figured)
+		f.Took, f.Silent = f.Took+since, f.Silent+since
+	}
+	for app, n := range r.leaving.strangers {
+		r.of.log.Warn("closed (4001): the connections of an app that is configured no more",
+			"app", app, "connections", n)
+	}
 }
 
 // Serving tells a predecessor that this process serves.

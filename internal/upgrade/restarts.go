@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"sync"
+	"time"
 
 	"reverb/internal/lib/oneatatime"
 )
@@ -69,19 +70,44 @@ func (r *Restarts) Ask(ctx, asker context.Context, why string, tell func(text st
 	r.busy = true
 	go func() {
 		if r.Turns != nil {
-			done, err := r.Turns.Take(ctx)
-			if ctx.Err() != nil {
-				// this node stops: it needs no turn
-			} else if err != nil {
-				r.log.Warn("other nodes may restart at the same time", "why", err)
-			} else {
-				r.mu.Lock()
-				r.over = done
-				r.mu.Unlock()
-			}
+			r.takeTurn(ctx, next)
 		}
 		r.asked <- next
 	}()
+}
+
+// waitTime is how long after a question, and then how often, who waits for the turn of this node is
+// told that it goes on. Larger: an asker that hears nothing for long gives up. Smaller: more lines.
+const waitTime = 5 * time.Second
+
+// takeTurn waits for the turn of this node.
+func (r *Restarts) takeTurn(ctx context.Context, next *restart) {
+	taken, told := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(told)
+		waiting := time.NewTicker(waitTime)
+		defer waiting.Stop()
+		for text := "waiting for another node, which restarts"; ; text = "" {
+			select {
+			case <-waiting.C:
+				next.say(text)
+			case <-taken:
+				return
+			}
+		}
+	}()
+	done, err := r.Turns.Take(ctx)
+	close(taken)
+	<-told
+	if ctx.Err() != nil {
+		// this node stops: it needs no turn
+	} else if err != nil {
+		r.log.Warn("other nodes may restart at the same time", "why", err)
+	} else {
+		r.mu.Lock()
+		r.over = done
+		r.mu.Unlock()
+	}
 }
 
 // Asked brings the restart that was asked for.

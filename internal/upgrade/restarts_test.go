@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -34,8 +35,15 @@ func TestRestarts(t *testing.T) {
 				return answer, nil
 			}}
 		taken.Store(true)
+		var said []string
 		refused := make(chan error, 1)
-		tell := func(_ string, err error) { refused <- err }
+		tell := func(text string, err error) {
+			if err == nil {
+				said = append(said, text)
+				return
+			}
+			refused <- err
+		}
 		asker, leave := context.WithCancel(t.Context())
 		r.Ask(t.Context(), asker, "one", tell)
 		r.Ask(t.Context(), nil, "two", tell)
@@ -48,10 +56,14 @@ func TestRestarts(t *testing.T) {
 			t.Errorf("%s begins while another node has its turn", why.Why)
 		default:
 		}
+		time.Sleep(11 * time.Second)
 		taken.Store(false)
 		time.Sleep(time.Second)
 		if one := <-r.Asked(); one.Why != "one" || one.gone() || released.Load() != 0 {
 			t.Errorf("got %s, %d turns are over", one.Why, released.Load())
+		}
+		if !slices.Equal(said, []string{"waiting for another node, which restarts", ""}) {
+			t.Errorf("while it waits it says %q", said)
 		}
 		no := errors.New("no")
 		if r.Over(no); released.Load() != 1 || <-refused != no {

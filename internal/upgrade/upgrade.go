@@ -18,6 +18,7 @@
 //	upgrade.go   the side that gives
 //	heir.go      the side that takes
 //	fixed.go     settings that the two must have in common
+//	leaving.go   connections that the successor tells to reconnect at once
 //	sections.go  state that is no connection, by names
 //	drains.go    when the connections of relays are told to reconnect
 //	figures.go   what is said of upgrades
@@ -31,15 +32,18 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"reverb/internal/admin"
 	"reverb/internal/handover"
 	"reverb/internal/lib/descriptors"
 	"reverb/internal/lib/poll"
+	"reverb/internal/lib/successor"
 	"reverb/internal/relay"
 	"reverb/internal/supervise"
 )
@@ -80,6 +84,7 @@ type Host interface {
 	// Listeners are its listeners by role, see package listen.
 	Listeners() map[string]net.Listener
 	Began() time.Time // see handover.Offer
+	Version() string  // of the program
 	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
 	// successor starts.
 	Beat()
@@ -101,11 +106,11 @@ type Host interface {
 	// connections are told to reconnect.
 	Relays() *relay.Relays
 	Grace() time.Duration
-	// Places is for how many connections there are descriptors.
-	Places() int64
-	// Each calls visit for every connection, with the relay that has its socket, or 0, and done for
-	// each loop at its end. The loops call them, while they serve.
-	Each(visit func(sock *poll.Socket, relay uint8), done func())
+	// Files is how many descriptors are left.
+	Files() int
+	// Each calls visit for every connection, with its app and the relay that has its socket, or 0,
+	// and done for each loop at its end. The loops call them, while they serve.
+	Each(visit func(app string, sock *poll.Socket, relay uint8), done func())
 	// Tell tells a part, of so many parts, of the connections of a relay to reconnect.
 	Tell(relay uint8, part, parts int)
 }
@@ -247,15 +252,16 @@ func (u *Upgrades) say(report report) {
 		u.log.Error("no word of the successor", "why", report.Silence)
 		return
 	}
-	u.log.Info("the successor serves", "pid", report.PID, "supervisor", u.role.Found(),
+	u.log.Info("the successor serves", "pid", report.PID, "version",
+		u.host.Version()+" → "+report.Version, "supervisor", u.role.Found(),
 		"moved", report.Plain+report.Relayed, "relayed", report.Relayed, "told", report.Told,
 		"silent", report.Silent.Round(time.Microsecond).String(),
 		"took", report.Took.Round(time.Microsecond).String(), "now", report.Now)
 }
 
-// Restart upgrades, if mode is auto or upgrade. If that is not possible, the server stops where
-// mode is auto and somebody is known who starts the next process; else it serves on, and serveOn
-// says why. Who has asked is told what happens. ctx is as in Make.
+// Restart upgrades, if mode is auto or upgrade. If no upgrade is possible, the server stops where
+// mode is auto, the next process would start, see hopeless, and somebody is known who starts it;
+// else it serves on, and serveOn says why. Who has asked is told what happens. ctx is as in Make.
 func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveOn error) {
 	if r.gone() {
 		u.log.Info("no restart, as who has asked has gone", "asked", r.Why)
@@ -276,7 +282,10 @@ func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveO
 	if u.role != nil {
 		starter, known = u.role.Restarts()
 	}
-	switch {
+	switch no := hopeless(err); {
+	case mode == "auto" && !no:
+		err = fmt.Errorf("%w; so the server serves on, with the old program and configuration",
+			err)
 	case mode == "auto" && known:
 		u.log.Warn("no upgrade, so all connections are told to reconnect, and the next process is "+
 			"left to who supervises", "supervisor", starter, "why", err)
@@ -292,55 +301,80 @@ func (u *Upgrades) Restart(ctx context.Context, mode string, r *restart) (serveO
 	return err
 }
 
+// never is why there is no upgrade, though the next process would start after a stop.
+type never struct{ error }
+
+// hopeless says whether the next process would start after a stop, as far as is known, though
+// there was no upgrade for the reason err. It is not so where the program or its configuration is
+// broken, or where that was not found out.
+func hopeless(err error) bool {
+	_, no := errors.AsType[never](err)
+	says, _ := errors.AsType[handover.Refusal](err)
+	return no || says.Stop || errors.Is(err, successor.ErrSystem)
+}
+
 // plan says what an upgrade would do, or why there would be none. It starts the successor, and ends
 // it when that could serve.
 func (u *Upgrades) plan(ctx, asker context.Context) (string, error) {
-	if err := u.rehearse(ctx, asker); err != nil {
+	t, err := u.rehearse(ctx, asker)
+	if err != nil {
 		return "", err
 	}
-	var p Plan
+	l := newLeaving(t)
 	var mu sync.Mutex
 	var loops sync.WaitGroup
 	loops.Add(u.host.Loops())
-	u.host.Each(func(sock *poll.Socket, relay uint8) {
+	u.host.Each(func(app string, sock *poll.Socket, relay uint8) {
+		if _, plain := sock.Plain(); !plain {
+			relay = u.own()
+		}
 		mu.Lock()
 		defer mu.Unlock()
-		p.count(sock, relay)
+		l.add(app, relay)
 	}, loops.Done)
 	loops.Wait()
-	p.limit(u.host.Places())
-	return p.String(), nil
+	files := u.host.Files() - startFiles - 2*u.host.Loops()
+	return planned(l, &u.drains, files, time.Now()).String(), nil
 }
 
+// startFiles is how many descriptors an upgrade takes, beside two for each loop and one for each
+// connection that is relayed: of the successor, and its sockets.
+const startFiles = 3
+
 // rehearse starts a successor, as an upgrade does, and ends it when it could serve.
-func (u *Upgrades) rehearse(ctx, asker context.Context) error {
+func (u *Upgrades) rehearse(ctx, asker context.Context) (t terms, err error) {
 	if err := u.unfit(); err != nil {
-		return err
+		return t, err
 	}
 	defer u.alone()()
 	child, err := u.role.Start()
 	if err != nil {
-		return err
+		return t, err
 	}
 	ctx, end := context.WithCancel(ctx)
 	defer end()
 	defer context.AfterFunc(asker, end)() // nobody waits for it
 	g := handover.NewGiver(child.Conn)
 	defer g.Close()
-	err = u.await(ctx, g, child)
+	t, err = u.await(ctx, g, child)
 	if child.Kill(); err != nil {
-		return explain(err, child)
+		return t, u.explain(err, child)
 	}
-	return nil
+	return t, nil
 }
 
 // unfit says why the server cannot be handed over.
 func (u *Upgrades) unfit() error {
 	if u.role == nil {
-		return errors.New("this process cannot start a successor")
+		return never{errors.New("this process cannot start a successor")}
 	}
 	if why := u.host.Unfit(); why != "" {
-		return errors.New(why + ": use reverb restart")
+		return never{errors.New(why + ": use reverb restart")}
+	}
+	if n := u.standing(); n >= mostKnown {
+		return never{fmt.Errorf("%d processes from earlier upgrades relay TLS connections still, "+
+			"and there may be %d: they end when their connections were told to reconnect, each "+
+			"within REVERB_SHUTDOWN_GRACE; wait for that, or use reverb restart", n, mostKnown-1)}
 	}
 	return nil
 }
@@ -365,27 +399,28 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 	}
 	g := handover.NewGiver(child.Conn)
 	defer g.Close()
-	end, stood, err := u.meet(ctx, g, child)
+	t, end, stood, err := u.meet(ctx, g, child)
 	if err != nil {
 		child.Kill()
-		return r, explain(err, child)
+		return r, u.explain(err, child)
 	}
 	counted = &u.figures.Failed
 	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // while all wait
-	if err = u.give(g, began, stood); err == nil {
+	if r.Given, err = u.give(g, began, stood); err == nil {
 		err = u.part(g, child)
 	}
 	if err != nil {
 		child.Kill() // before anything is read again: it must not serve what is served here
 		end(false)
-		return r, explain(err, child)
+		return r, u.explain(err, child)
 	}
-	r = report{Given: u.relays.Given(), PID: child.PID, Silent: time.Since(stood)}
-	if r.Relayed > 0 {
-		end(true) // at once, since the relays begin then
+	r.Version, r.PID, r.Silent = t.version, child.PID, time.Since(stood)
+	relays := u.relays.Given().Relayed > 0
+	if relays {
+		end(true) // at once, since they begin then
 	}
 	r.Now, err = g.Serving()
-	if r.Relayed == 0 {
+	if !relays {
 		end(true) // now, since it takes time that the successor needed
 	}
 	if err != nil {
@@ -399,15 +434,24 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 
 // explain turns what package handover says of a successor, which has been ended, into a sentence
 // for the operator.
-func explain(err error, child *supervise.Child) error {
+func (u *Upgrades) explain(err error, child *supervise.Child) error {
 	switch {
+	case errors.Is(err, handover.ErrDied) && u.role.Old():
+		return never{fmt.Errorf("%s is a version from before 1.1.0, which cannot take over: use "+
+			"reverb restart", child.Path)}
 	case errors.Is(err, handover.ErrDied):
-		code := ""
-		if n, known := child.Code(); known {
-			code = fmt.Sprintf(" with code %d", n)
+		code, known := child.Code()
+		if n := code - 128; known && n > 0 && n < 65 { // else it has ended itself
+			return fmt.Errorf("%s was started and crashed (%v): read what it has logged; the "+
+				"file may be incomplete, or memory is short: put the new version there once more",
+				child.Path, syscall.Signal(n))
 		}
-		return fmt.Errorf("%s was started and has ended%s without a word: read what it has "+
-			"logged, and run %[1]s check", child.Path, code)
+		ended := "has ended"
+		if known {
+			ended += fmt.Sprintf(" with code %d", code)
+		}
+		return fmt.Errorf("%s was started and %s without a word: read what it has logged, and "+
+			"run %[1]s check", child.Path, ended)
 	case errors.Is(err, handover.ErrLate):
 		return fmt.Errorf("%s was started and does not answer within %v, or within %v once it "+
 			"could serve: read what it has logged, and run %[1]s check", child.Path, patience,
@@ -422,15 +466,16 @@ func explain(err error, child *supervise.Child) error {
 // meet waits until the successor could serve, and makes everything stand still, since stood. end
 // ends that; with leave, all is the successor's.
 func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise.Child) (
-	end func(leave bool), stood time.Time, err error) {
-	if err := u.await(ctx, g, child); err != nil {
-		return nil, stood, err
+	t terms, end func(leave bool), stood time.Time, err error) {
+	if t, err = u.await(ctx, g, child); err != nil {
+		return t, nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
 	resume, quiet := u.host.Pause(requestLimit)
 	if !quiet {
 		resume(false)
-		return nil, stood, errors.New("a request of the HTTP API takes too long: try again")
+		err := errors.New("a request of the HTTP API takes too long: try again")
+		return t, nil, stood, never{err}
 	}
 	stood = time.Now()
 	goOn, err := u.host.Stand(standLimit)
@@ -440,56 +485,65 @@ func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise
 	}
 	if err != nil {
 		end(false)
+		err = never{err}
 	}
-	return end, stood, err
+	return t, end, stood, err
 }
 
 // await waits until the successor could serve. The server serves meanwhile, and is seen to live.
-func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervise.Child) error {
+func (u *Upgrades) await(ctx context.Context, g *handover.Giver, child *supervise.Child) (
+	t terms, err error) {
 	offer, done, err := u.offer()
 	if err != nil {
-		return err
+		return t, err
 	}
 	defer done()
 	met := make(chan error, 1)
-	go func() { met <- g.Meet(offer, time.Now().Add(patience)) }()
+	go func() {
+		b, err := g.Meet(offer, time.Now().Add(patience))
+		t = parseTerms(b)
+		met <- err
+	}()
 	beat := time.NewTicker(beatTime)
 	defer beat.Stop()
 	for {
 		select {
 		case err := <-met:
-			return err
+			return t, err
 		case <-beat.C:
 			u.host.Beat()
 		case <-ctx.Done():
 			child.Kill()
 			<-met
-			return errors.New("the server is stopping")
+			return t, errors.New("the server is stopping")
 		}
 	}
 }
 
-// give sends all state and all connections, and waits until the successor has them.
-func (u *Upgrades) give(g *handover.Giver, began, stood time.Time) error {
+// give sends all state and all connections, and waits until the successor has them. given has what
+// becomes of them there.
+func (u *Upgrades) give(g *handover.Giver, began, stood time.Time) (given relay.Given, err error) {
 	g.Begin(time.Now().Add(Limit), wordLimit)
 	if err := u.host.State(g.Section); err != nil {
-		return err
+		return given, err
 	}
 	if err := g.Section(sectionRelays, u.drains.state(time.Now())); err != nil {
-		return err
+		return given, err
 	}
 	if err := u.giveConnections(g); err != nil {
-		return err
+		return given, err
 	}
 	u.mu.Lock()
 	next := u.figures
 	u.mu.Unlock()
-	add(&next, report{Given: u.relays.Given()})
+	given = u.relays.Given()
+	add(&next, report{Given: given})
 	state := figuresState(&next, time.Since(began), time.Since(stood))
 	if err := g.Section(sectionFigures, state); err != nil {
-		return err
+		return given, err
 	}
-	return g.Finish()
+	told, relayed, err := g.Finish()
+	return less(given, told, relayed), err
 }
 
 // part gives the successor, which has everything, the place under the supervisor, before it can
@@ -583,7 +637,8 @@ func (u *Upgrades) relay(ctx context.Context, grace time.Duration, cut string) {
 	if n == 0 {
 		return
 	}
-	u.log.Info("this process stays as the relay of TLS connections", "connections", n)
+	u.log.Info("this process stays as the relay of TLS connections", "connections", n,
+		"pid", os.Getpid())
 	u.relays.Wait(ctx, grace)
 	why := "every connection has ended"
 	if ctx.Err() != nil {
@@ -591,6 +646,6 @@ func (u *Upgrades) relay(ctx context.Context, grace time.Duration, cut string) {
 	}
 	in, out := u.relays.Bytes()
 	u.log.Info("the relay of TLS connections has ended, as "+why, "connections", n,
-		"bytes_from_clients", in, "bytes_to_clients", out,
+		"pid", os.Getpid(), "bytes_from_clients", in, "bytes_to_clients", out,
 		"after", time.Since(began).Round(time.Second).String())
 }

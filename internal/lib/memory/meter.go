@@ -108,19 +108,29 @@ type Meter struct {
 }
 
 // Begin sets the limit; 0: no limit. queued tells how many bytes the queues hold now. Look adds
-// what they have taken since the last collection to what the collection has marked.
+// what they have taken since the last collection to what the collection has marked. With a limit,
+// Begin measures a first time.
 func (m *Meter) Begin(limit uint64, queued func() int64) {
 	m.limit, m.read, m.collect, m.queued = limit, readRuntime, runtime.GC, queued
+	if limit > 0 {
+		r := m.read()
+		m.used.Store(r.Live + r.Stacks)
+	}
 }
 
 func readRuntime() Reading {
 	samples := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/cycles/total:gc-cycles"},
 		{Name: "/memory/classes/heap/stacks:bytes"},
 		{Name: "/memory/classes/metadata/mspan/inuse:bytes"},
-		{Name: "/memory/classes/metadata/other:bytes"}, {Name: "/memory/classes/other:bytes"}}
+		{Name: "/memory/classes/metadata/other:bytes"}, {Name: "/memory/classes/other:bytes"},
+		{Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(samples)
 	r := Reading{Live: samples[0].Value.Uint64(), Collections: samples[1].Value.Uint64()}
-	for _, s := range samples[2:] {
+	last := len(samples) - 1
+	if r.Collections == 0 { // as in a successor, which has just taken over: all that was made
+		r.Live = samples[last].Value.Uint64()
+	}
+	for _, s := range samples[2:last] {
 		r.Stacks += s.Value.Uint64()
 	}
 	return r

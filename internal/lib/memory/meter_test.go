@@ -135,7 +135,9 @@ func TestMeterWithoutLimit(t *testing.T) {
 // The runtime knows every figure by the name that is asked for.
 func TestReadRuntime(t *testing.T) {
 	var m Meter
-	m.Begin(1<<40, func() int64 { return 0 })
+	if m.Begin(1<<40, func() int64 { return 0 }); m.Used() == 0 {
+		t.Error("no memory is used before the first look")
+	}
 	m.collect()
 	if r := readRuntime(); r.Live == 0 || r.Stacks == 0 || r.Collections == 0 {
 		t.Errorf("got %+v", r)

@@ -195,8 +195,8 @@ func (w way) judge(f *os.File, seen fs.FileInfo) error {
 	case is.Size() == 0:
 		return refusal(name, "is empty", "put the new version there once more")
 	case string(head[:2]) == "#!":
-		return refusal(name, "is a script, which cannot be executed as the file that was judged",
-			"put the program itself there")
+		return refusal(name, "is a script, and a program of its own is needed",
+			"put the program that it starts there")
 	case string(head) != "\x7fELF":
 		return refusal(name, "is not a program for Linux (it does not begin with ELF)",
 			"put the new version there")

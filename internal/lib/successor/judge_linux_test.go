@@ -101,8 +101,8 @@ func TestOpenRefuses(t *testing.T) {
 		"script": {func(p place) string {
 			p.file("reverb", "#!/bin/sh\nexec reverb\n", 0o755)
 			return p.at("reverb")
-		}, "DIR/reverb is a script, which cannot be executed as the file that was judged: " +
-			"put the program itself there"},
+		}, "DIR/reverb is a script, and a program of its own is needed: " +
+			"put the program that it starts there"},
 		"text": {func(p place) string {
 			p.file("reverb", "EL", 0o755)
 			return p.at("reverb")

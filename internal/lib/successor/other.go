@@ -3,15 +3,15 @@
 package successor
 
 import (
-	"errors"
+	"fmt"
 	"net"
 	"os"
 	"syscall"
 )
 
 // errLinux is the error of everything that other systems cannot do.
-var errLinux = errors.New("a process can start its successor on Linux only: stop this process, " +
-	"then start the new version")
+var errLinux = fmt.Errorf("%w, but on Linux: stop this process, then start the new version",
+	ErrSystem)
 
 // Open is for Linux.
 func Open(string) (*Program, error) { return nil, errLinux }

@@ -2,6 +2,7 @@ package successor
 
 import (
 	"errors"
+	"fmt"
 	"math"
 	"os"
 	"slices"
@@ -115,7 +116,8 @@ func (p *Program) NotStarted(err error) error {
 	case syscall.ENOENT:
 		why, advice = "needs a loader that is not there", "take the static program"
 		if _, err := os.Stat(running); err != nil {
-			why, advice = "cannot be executed as an open file without /proc", "mount it"
+			return fmt.Errorf("%w: %s cannot be executed as an open file without /proc: mount it",
+				ErrSystem, p.Path)
 		}
 	case syscall.EMFILE, syscall.ENFILE, syscall.EBADF, syscall.EINVAL:
 		return noDescriptor(p.Path)

@@ -18,6 +18,9 @@
 package successor
 
 import (
+	"bytes"
+	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -50,6 +53,10 @@ func Find(arg0 string) (string, error) {
 	return os.Executable()
 }
 
+// ErrSystem is matched by the error of a process that can start no successor, whatever program lies
+// at its path.
+var ErrSystem = errors.New("no successor can be started here")
+
 // Program is an open file that may be executed.
 type Program struct {
 	Path string // as it was given to Open
@@ -58,6 +65,23 @@ type Program struct {
 
 // Close closes the file. What was started goes on.
 func (p *Program) Close() error { return p.file.Close() }
+
+// Holds says whether the file has this text, of less than 100 bytes.
+func (p *Program) Holds(text string) bool {
+	const overlap = 100
+	b, kept := make([]byte, 1<<20), 0
+	for r := io.NewSectionReader(p.file, 0, 1<<40); ; {
+		n, err := r.Read(b[kept:])
+		n += kept
+		if bytes.Contains(b[:n], []byte(text)) {
+			return true
+		}
+		if err != nil {
+			return false
+		}
+		kept = copy(b, b[max(n-overlap, 0):n])
+	}
+}
 
 // Options says how a process is started.
 type Options struct {
