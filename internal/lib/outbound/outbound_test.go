@@ -404,6 +404,8 @@ func TestProxyRefuses(t *testing.T) {
 		at := receive(t, func(_ int, nc net.Conn, r *bufio.Reader) {
 			if read(r) == nil {
 				io.WriteString(nc, answer)
+				nc.(*net.TCPConn).CloseWrite()
+				io.Copy(io.Discard, r) // a connection with unread bytes would be reset
 			}
 		})
 		proxy := &url.URL{Scheme: "http", Host: at, User: url.UserPassword("u", "secret-1")}
