@@ -129,6 +129,7 @@ func (g *Giver) hear() error {
 		g.until(time.Now().Add(g.after))
 		ok = put(g.mine, struct{}{})
 	case kindServing:
+		g.until(time.Now().Add(lateLimit))
 		ok = put(g.serving, string(payload))
 	default:
 		ok = false
@@ -163,7 +164,8 @@ func (g *Giver) push(k kind, payload []byte, fds ...int) error {
 }
 
 // Section sends some state by its name, with copies of descriptors, at most 250. One goroutine at a
-// time calls it.
+// time calls it. After Serving it sends a late section of at most 4 KiB; a taker that wants none
+// has hung up, which is an error.
 func (g *Giver) Section(name string, state []byte, fds ...int) error {
 	if len(fds) > batchFiles {
 		return fmt.Errorf("hand-over: section %q has %d descriptors", name, len(fds))

@@ -78,7 +78,7 @@ func TestPause(t *testing.T) {
 		p := newPaused(t)
 		defer p.close()
 		half, unread := p.send("/", "he"), p.send("/", "hello")
-		end, ok := p.gate.Pause(p.server, time.Second)
+		end, ok := p.gate.Pause(time.Second)
 		if !ok {
 			t.Error("requests that wait for their peers are in the way")
 		}
@@ -101,7 +101,7 @@ func TestPause(t *testing.T) {
 			}
 		}
 		busy, whole := p.send("/busy", "hello"), p.send("/", "he")
-		if end, ok = p.gate.Pause(p.server, time.Second); ok {
+		if end, ok = p.gate.Pause(time.Second); ok {
 			t.Error("a request that is busy is not in the way")
 		}
 		end(false)
@@ -118,7 +118,7 @@ func TestPauseForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaused(t)
 		all := []net.Conn{p.send("/", "he"), p.send("/", "hello"), p.send("/", "he")}
-		end, ok := p.gate.Pause(p.server, time.Second)
+		end, ok := p.gate.Pause(time.Second)
 		if !ok {
 			t.Error("requests that wait for their peers are in the way")
 		}
