@@ -18,6 +18,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -184,6 +185,8 @@ func (c *conn) readHeader() error {
 		c.SetReadDeadline(time.Now().Add(h.timeout))
 		if h.addr, h.err = proxyproto.Read(headerReader{c}); h.err == nil {
 			c.setClean()
+		} else if errors.Is(h.err, io.EOF) {
+			h.err = io.EOF // for net/http, which answers any other error
 		}
 		c.SetReadDeadline(time.Time{})
 		h.read.Store(true)
