@@ -471,15 +471,21 @@ func (u *Upgrades) explain(err error, child *supervise.Child) error {
 // ends that; with leave, all is the successor's.
 func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise.Child) (
 	t terms, end func(leave bool), stood time.Time, err error) {
+	gate, _ := u.host.HTTP()
+	gate.Loosen(true)
 	if t, err = u.await(ctx, g, child); err != nil {
+		gate.Loosen(false)
 		return t, nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
 	if u.late != nil {
 		<-u.late // a pause waits for connections that have come
 	}
-	gate, _ := u.host.HTTP()
-	resume, quiet := gate.Pause(requestLimit)
+	pause, quiet := gate.Pause(requestLimit)
+	resume := func(leave bool) {
+		gate.Loosen(leave)
+		pause(leave)
+	}
 	if !quiet {
 		resume(false)
 		err := errors.New("a request of the HTTP API takes too long: try again")

@@ -114,14 +114,18 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc.Close()
 		return nil, net.ErrClosed
 	}
-	c := l.conn(nc)
-	if l.TLS != nil {
-		return tls.Server(c, l.TLS), nil
-	}
-	return c, nil
+	return l.serve(l.conn(nc)), nil
 }
 
-// conn is what the server gets of a connection, which has a place.
+// serve is what the server gets of a connection.
+func (l *listener) serve(c *conn) net.Conn {
+	if l.TLS != nil {
+		return tls.Server(c, l.TLS)
+	}
+	return c
+}
+
+// conn guards a connection that has a place.
 func (l *listener) conn(nc net.Conn) *conn {
 	c := &conn{Base: poll.Base{Conn: poll.Quiet(nc)}, from: l, fresh: true}
 	if l.Proxied != nil && l.Proxied(nc.RemoteAddr()) {

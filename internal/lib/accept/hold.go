@@ -25,6 +25,7 @@ type turn struct {
 	deadline time.Time     // of Read, as the server has set it
 	cut      bool          // the socket has another one, so that Read comes back
 	young    bool          // it has had no request, see http.StateNew
+	shaken   int64         // when the TLS handshake was over, in Unix ns
 	closed   bool          // or another process's
 	held     chan struct{} // closed when Read must end; nil: it does not wait
 	late     *late         // nil: it was accepted here, or has had a request
@@ -36,6 +37,10 @@ type late struct {
 	came, until time.Time     // until is for the first byte; zero: no time was told
 	waited      time.Duration // for the first byte
 }
+
+// firstLimit bounds the time between a TLS handshake and a request in which a pause waits for the
+// request. Larger: silent connections delay an upgrade. Smaller: slow clients get no answer.
+const firstLimit = time.Second
 
 // past is a deadline that interrupts what waits.
 var past = time.Unix(1, 0)
@@ -60,7 +65,7 @@ func (c *conn) read(b []byte) (int, error) {
 // readClean reads the first bytes of a request.
 func (c *conn) readClean(b []byte) (int, error) {
 	for cut := false; ; {
-		for cut || c.from.gate.pause.holds.Load() {
+		for cut || c.from.gate.pause.holds.Load() && !c.isExpected() {
 			if !c.hold() {
 				return 0, io.EOF
 			}
@@ -128,6 +133,17 @@ func (c *conn) soilLocked() {
 	}
 }
 
+// isExpected says that the first request over TLS is about to come.
+func (c *conn) isExpected() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.isExpectedLocked()
+}
+
+func (c *conn) isExpectedLocked() bool {
+	return c.young && c.shaken != 0 && time.Now().UnixNano()-c.shaken < int64(firstLimit)
+}
+
 func (c *conn) isCut() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -140,6 +156,7 @@ func (c *conn) SetReadDeadline(t time.Time) error {
 	defer c.mu.Unlock()
 	if t.IsZero() && c.young && c.from.TLS != nil { // the handshake is over
 		c.clean.Store(true)
+		c.shaken = time.Now().UnixNano()
 	}
 	c.deadline = t
 	return c.deadlineLocked()
@@ -176,7 +193,7 @@ func (c *conn) untilLocked() time.Time {
 func (c *conn) interrupt() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cut = c.clean.Load() && !c.closed; c.cut {
+	if c.cut = c.clean.Load() && !c.closed && !c.isExpectedLocked(); c.cut {
 		c.deadlineLocked() // fails on a closed connection
 	}
 }
@@ -247,7 +264,8 @@ func (g *Gate) guests() (all []*conn) {
 
 // --- From process to process ---
 
-// Moved is a clean connection without TLS that goes to another process.
+// Moved is a clean connection that goes to another process. From one over TLS nothing was read,
+// since a session of crypto/tls cannot go elsewhere.
 type Moved struct {
 	Conn net.Conn
 	Name string // of its listener, see Options
@@ -258,8 +276,8 @@ type Moved struct {
 	Left time.Duration // until a request must come; 0: no time is set
 }
 
-// Move gives each clean connection without TLS to another process, after a pause that ends with
-// leave. give sends a copy of its descriptor; then the connection ends here without a word. After
+// Move gives each clean connection to another process, but for those that have begun TLS, after a
+// pause that ends with leave. give sends a copy of its descriptor; then the connection ends here without a word. After
 // an error the rest stays until Leave.
 func (g *Gate) Move(give func(m *Moved) error) error {
 	for _, c := range g.guests() {
@@ -279,7 +297,7 @@ func (g *Gate) Move(give func(m *Moved) error) error {
 func (c *conn) moved(now time.Time) (m *Moved, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.held == nil || c.closed || c.from.TLS != nil {
+	if c.held == nil || c.closed || c.from.TLS != nil && !c.fresh {
 		return nil, false
 	}
 	m = &Moved{Conn: c.Conn, Name: c.from.Name, Told: c.header == nil || c.header.read.Load()}
@@ -299,7 +317,7 @@ func (g *Gate) Adopt(m *Moved) (ln net.Listener, ok bool) {
 	g.pause.mu.Lock()
 	defer g.pause.mu.Unlock()
 	for _, l := range g.pause.all {
-		if l.Name == m.Name && l.TLS == nil {
+		if l.Name == m.Name {
 			return &adopted{listener: l, moved: m}, true
 		}
 	}
@@ -327,7 +345,7 @@ func (a *adopted) Accept() (net.Conn, error) {
 		c.header.once.Do(func() { c.header.addr = m.Peer })
 		c.header.read.Store(true)
 	}
-	return c, nil
+	return a.serve(c), nil
 }
 
 // Close closes the connection if it was not accepted.

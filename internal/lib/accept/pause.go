@@ -15,7 +15,8 @@ import (
 
 // pause keeps the listeners of a gate from accepting, and knows the requests that are answered.
 type pause struct {
-	holds atomic.Bool // clean connections wait, see hold.go
+	holds   atomic.Bool // clean connections wait, see hold.go
+	loosens atomic.Bool // see Gate.Loosen
 
 	mu      *sync.Mutex
 	changed *sync.Cond
@@ -177,6 +178,9 @@ func (p *pause) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	q := &request{ResponseWriter: w, pause: p}
 	defer q.rest()
 	p.goOn()
+	if r.TLS != nil && p.loosens.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	if r.Body != nil && r.Body != http.NoBody {
 		q.body = body{r.Body, q}
 		r.Body = &q.body
@@ -221,6 +225,10 @@ func (p *pause) end(over bool) {
 	}
 	p.note(func() { p.over = true })
 }
+
+// Loosen says whether connections over TLS end with their next answer. It is for the time before a
+// pause, since they go to no other process: clients that are busy come back meanwhile.
+func (g *Gate) Loosen(on bool) { g.pause.loosens.Store(on) }
 
 // Pause stops accepting: new connections wait in the system, and so does the next request of each
 // connection that has none. Then it waits until every request has been answered, or grace has
