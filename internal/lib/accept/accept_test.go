@@ -310,7 +310,8 @@ type house struct {
 }
 
 func (h *house) serve(listeners ...net.Listener) {
-	h.server = &http.Server{ConnState: h.gate.NoteState,
+	h.server = &http.Server{ConnState: h.gate.NoteState, IdleTimeout: 75 * time.Second,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
 		Handler: h.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)

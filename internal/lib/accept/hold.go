@@ -277,8 +277,8 @@ type Moved struct {
 }
 
 // Move gives each clean connection to another process, but for those that have begun TLS, after a
-// pause that ends with leave. give sends a copy of its descriptor; then the connection ends here without a word. After
-// an error the rest stays until Leave.
+// pause that ends with leave. give sends a copy of its descriptor. Then the connection ends here
+// without a word. After an error the rest stays until Leave.
 func (g *Gate) Move(give func(m *Moved) error) error {
 	for _, c := range g.guests() {
 		m, ok := c.moved(time.Now())

@@ -25,12 +25,10 @@ func get(c net.Conn, in *bufio.Reader) (ok bool) {
 	return err == nil && resp.StatusCode == http.StatusOK
 }
 
-// stalled is a house whose connections keep their times.
-func stalled(g *Gate, in net.Listener, o Options) *house {
+// housing serves one listener.
+func housing(g *Gate, in net.Listener, o Options) *house {
 	h := &house{gate: g}
 	h.serve(g.Guard(in, o))
-	h.server.IdleTimeout, h.server.ReadHeaderTimeout = 75*time.Second, 10*time.Second
-	h.server.ReadTimeout = 20 * time.Second
 	return h
 }
 
@@ -40,7 +38,7 @@ func TestHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, p, _ := newGate(10)
 		in := newPipes()
-		h := stalled(g, in, Options{})
+		h := housing(g, in, Options{})
 		silent, idle, half := in.dial(), in.dial(), in.dial()
 		fromIdle := bufio.NewReader(idle)
 		if !get(idle, fromIdle) {
@@ -142,7 +140,7 @@ func TestReadAhead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, _, _ := newGate(10)
 		in := newPipes()
-		h := stalled(g, in, Options{})
+		h := housing(g, in, Options{})
 		c := in.dial()
 		from := bufio.NewReader(c)
 		go io.WriteString(c, "GET / HTTP/1.1\r\nHost: x\r\n\r\nGE")
@@ -150,14 +148,19 @@ func TestReadAhead(t *testing.T) {
 			t.Fatal(resp, err)
 		}
 		synctest.Wait()
+		answered := make(chan error)
 		go func() {
 			time.Sleep(300 * time.Millisecond)
 			io.WriteString(c, "T / HTTP/1.1\r\nHost: x\r\n\r\n")
-			http.ReadResponse(from, nil)
+			_, err := http.ReadResponse(from, nil)
+			answered <- err
 		}()
 		began := time.Now()
 		if _, ok := g.Pause(time.Second); !ok || time.Since(began) != 300*time.Millisecond {
 			t.Errorf("ok %v after %v", ok, time.Since(began))
+		}
+		if err := <-answered; err != nil {
+			t.Error(err)
 		}
 		g.Leave(t.Context(), h.server)
 		h.ends.Wait()
@@ -180,7 +183,7 @@ func TestMove(t *testing.T) {
 			HeaderTimeout: 10 * time.Second}
 		g, p, _ := newGate(10)
 		in := newPipes()
-		old := stalled(g, listening{in}, proxied)
+		old := housing(g, listening{in}, proxied)
 		silent, told, idle, half := in.dial(), in.dial(), in.dial(), in.dial()
 		fromIdle := bufio.NewReader(idle)
 		io.WriteString(told, line)
@@ -195,7 +198,7 @@ func TestMove(t *testing.T) {
 		}
 		next, q, _ := newGate(3)
 		other := newPipes()
-		new := stalled(next, other, proxied)
+		new := housing(next, other, proxied)
 		peers := 0
 		err := g.Move(func(m *Moved) error {
 			if m.Name != "main" || m.Left <= 0 || m.Left > 75*time.Second {
@@ -266,7 +269,7 @@ func TestHoldTLS(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g, _, _ := newGate(10)
 		in := newPipes()
-		h := stalled(g, in, Options{Name: "main", TLS: config})
+		h := housing(g, in, Options{Name: "main", TLS: config})
 		silent := in.dial()
 		dial := func() (*tls.Conn, *bufio.Reader) {
 			c := tls.Client(in.dial(), &tls.Config{InsecureSkipVerify: true})
