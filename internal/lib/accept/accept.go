@@ -304,13 +304,12 @@ func (g *Gate) Handler(h http.Handler) http.Handler {
 
 // Shutdown answers every request whose connection has been accepted, and ends server. When ctx is
 // done, it drops the rest. The listeners must have been closed, and Serve must have returned.
-// http.Server.Shutdown alone drops a request that it is about to read.
+// http.Server.Shutdown alone drops a request that it is about to read, and the answer to one that
+// it is reading.
 func (g *Gate) Shutdown(ctx context.Context, server *http.Server) {
-	server.SetKeepAlivesEnabled(false)
-	g.pending.wait(ctx)
-	if server.Shutdown(ctx) != nil {
-		server.Close()
-	}
+	g.pause.stops.Store(true)
+	g.hold()
+	g.Leave(ctx, server)
 }
 
 // pending counts requests that are answered, and connections, but for those that wait for the end

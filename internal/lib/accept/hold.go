@@ -133,7 +133,7 @@ func (c *conn) soilLocked() {
 	}
 }
 
-// isExpected says that the first request over TLS is about to come.
+// isExpected says that the first request is about to come: over TLS, or at a stop.
 func (c *conn) isExpected() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -141,7 +141,8 @@ func (c *conn) isExpected() bool {
 }
 
 func (c *conn) isExpectedLocked() bool {
-	return c.young && c.shaken != 0 && time.Now().UnixNano()-c.shaken < int64(firstLimit)
+	return c.young && (c.from.gate.pause.stops.Load() ||
+		c.shaken != 0 && time.Now().UnixNano()-c.shaken < int64(firstLimit))
 }
 
 func (c *conn) isCut() bool {

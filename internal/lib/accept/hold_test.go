@@ -170,6 +170,45 @@ func TestReadAhead(t *testing.T) {
 	})
 }
 
+// A request whose head is half read at a stop gets its answer, and no connection stays.
+func TestShutdownInHead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, p, _ := newGate(10)
+		in := newPipes()
+		ln := g.Guard(in, Options{})
+		h := &house{gate: g}
+		h.serve(ln)
+		c, idle := in.dial(), in.dial()
+		from := bufio.NewReader(c)
+		if !get(c, from) || !get(idle, bufio.NewReader(idle)) {
+			t.Fatal("there is no answer")
+		}
+		io.WriteString(c, "GET / HTTP/1.1\r\n")
+		ln.Close()
+		h.ends.Wait()
+		answered := make(chan bool)
+		go func() {
+			time.Sleep(300 * time.Millisecond)
+			io.WriteString(c, "Host: x\r\n\r\n")
+			resp, err := http.ReadResponse(from, nil)
+			answered <- err == nil && resp.Close
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		g.Shutdown(ctx, h.server)
+		if took := time.Since(began); !<-answered || took != 300*time.Millisecond {
+			t.Errorf("the answer is cut, or does not end the connection; it took %v", took)
+		}
+		c.Close()
+		idle.Close()
+		synctest.Wait()
+		if n := g.pending.n.Load(); p.Load() != 0 || n != 0 {
+			t.Errorf("%d places are taken, %d connections counted", p.Load(), n)
+		}
+	})
+}
+
 // kept hides the end of a connection from its other side, as a copy of its descriptor does.
 type kept struct{ net.Conn }
 

@@ -17,6 +17,7 @@ import (
 type pause struct {
 	holds   atomic.Bool // clean connections wait, see hold.go
 	loosens atomic.Bool // see Gate.Loosen
+	stops   atomic.Bool // every connection ends with its next answer
 
 	mu      *sync.Mutex
 	changed *sync.Cond
@@ -178,7 +179,7 @@ func (p *pause) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
 	q := &request{ResponseWriter: w, pause: p}
 	defer q.rest()
 	p.goOn()
-	if r.TLS != nil && p.loosens.Load() {
+	if r.TLS != nil && p.loosens.Load() || p.stops.Load() {
 		w.Header().Set("Connection", "close")
 	}
 	if r.Body != nil && r.Body != http.NoBody {
