@@ -88,7 +88,7 @@ func (g *Giver) Meet(o Offer, until time.Time) (terms []byte, err error) {
 
 // Begin says that sections and batches follow until a time, after which nothing arrives any more.
 // If the taker has installed everything by then, the rest does not fail because of that time: each
-// of its next two words, mine and serving, may take as long as after.
+// of its next two words, mine and serving, may take as long as after, and so may late sections.
 func (g *Giver) Begin(until time.Time, after time.Duration) {
 	g.until(until)
 	g.after = after
@@ -129,7 +129,7 @@ func (g *Giver) hear() error {
 		g.until(time.Now().Add(g.after))
 		ok = put(g.mine, struct{}{})
 	case kindServing:
-		g.until(time.Now().Add(lateLimit))
+		g.until(time.Now().Add(g.after))
 		ok = put(g.serving, string(payload))
 	default:
 		ok = false

@@ -62,8 +62,8 @@ const (
 	// descriptors that are under way against a limit of the user. Larger: more of them. Smaller:
 	// the giver waits for the taker.
 	window = 4
-	// lateLimit bounds the time in which late sections come. Larger: the next upgrade waits longer
-	// for a giver that hangs. Smaller: not all arrive.
+	// lateLimit bounds the time in which a taker waits for late sections. Larger: the next upgrade
+	// waits longer for a giver that hangs. Smaller: not all arrive.
 	lateLimit = 5 * time.Second
 	// maxLate bounds a late section. Larger: the taker takes more memory for a wrong length.
 	// Smaller: less can be said.

@@ -63,8 +63,9 @@ const (
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
 	// wordLimit bounds the time until the successor says that it knows that everything is its own,
-	// and then the time until it says that it serves. Larger: connections are silent for longer if
-	// it hangs. Smaller: what a slow one has installed already is thrown away.
+	// then the time until it says that it serves, and then the time in which it takes HTTP
+	// connections. Larger: connections are silent for longer if it hangs. Smaller: what a slow one
+	// has installed already is thrown away.
 	wordLimit = 5 * time.Second
 	// requestLimit bounds the wait for answers to requests, and then the wait until those that are
 	// left do nothing. Larger: new connections wait longer for a slow request. Smaller: its peer
@@ -72,7 +73,10 @@ const (
 	requestLimit = time.Second
 	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
 	// it waits for.
-	Longest = patience + 2*requestLimit + standLimit + Limit + 2*wordLimit
+	Longest = patience + 2*requestLimit + standLimit + Limit + 3*wordLimit + lateLimit
+	// lateLimit is how long an upgrade waits at most for HTTP connections that the one before has
+	// left on their way; package handover bounds it.
+	lateLimit = 5 * time.Second
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
 	// short watchdog ends the server. Smaller: the loops have more to do.
 	beatTime = 100 * time.Millisecond
