@@ -71,12 +71,12 @@ const (
 	// left do nothing. Larger: new connections wait longer for a slow request. Smaller: its peer
 	// gets no answer.
 	requestLimit = time.Second
-	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
-	// it waits for.
-	Longest = patience + 2*requestLimit + standLimit + Limit + 3*wordLimit + lateLimit
 	// lateLimit is how long an upgrade waits at most for HTTP connections that the one before has
 	// left on their way; package handover bounds it.
 	lateLimit = 5 * time.Second
+	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
+	// it waits for.
+	Longest = patience + 2*requestLimit + standLimit + Limit + 3*wordLimit + lateLimit
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
 	// short watchdog ends the server. Smaller: the loops have more to do.
 	beatTime = 100 * time.Millisecond
