@@ -557,7 +557,7 @@ func (s *server) newHTTP(h http.Handler) *http.Server {
 // guard puts the gate before the listeners. secure is the TLS of ln; nil: it has none.
 func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	c := s.config
-	o := accept.Options{TLS: secure, HeaderTimeout: headerTimeout,
+	o := accept.Options{Name: listen.RoleMain, TLS: secure, HeaderTimeout: headerTimeout,
 		Hints: listen.StrayHints(secure != nil, false, c.Listen.ProxyProtocol)}
 	if c.Listen.ProxyProtocol {
 		trusted := &c.Listen.Trusted
@@ -567,7 +567,8 @@ func (s *server) guard(ln, plain net.Listener, secure *tls.Config) {
 	}
 	s.listeners = append(s.listeners, s.gate.Guard(ln, o))
 	if plain != nil {
-		o.TLS, o.Hints = nil, listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
+		o.Name, o.TLS = listen.RolePlain, nil
+		o.Hints = listen.StrayHints(false, secure != nil, c.Listen.ProxyProtocol)
 		s.listeners = append(s.listeners, s.gate.Guard(plain, o))
 	}
 }
@@ -615,7 +616,7 @@ func (s *server) serve(ctx context.Context, admin net.Listener, hup <-chan os.Si
 	beside.Go(func() { s.upgrades.FollowRelays(keep, limits.UpgradeDrain, limits.Grace) })
 	defer close(s.ended)
 	defer s.restarts.Over(nil)
-	s.heritage.Serving(s.status())
+	beside.Go(func() { s.heritage.Serving(keep, s.status()) })
 	err := s.watch(ctx, failed, hup)
 	if s.upgrades.Succeeded() {
 		s.leave()
@@ -845,10 +846,8 @@ func (s *server) Unfit() string {
 	return s.node.Unfit(s.config.Redis.At.TLS)
 }
 
-// Pause is part of upgrade.Host.
-func (s *server) Pause(limit time.Duration) (end func(leave bool), ok bool) {
-	return s.gate.Pause(s.http, limit)
-}
+// HTTP is part of upgrade.Host.
+func (s *server) HTTP() (*accept.Gate, *http.Server) { return s.gate, s.http }
 
 // Stand is part of upgrade.Host.
 func (s *server) Stand(limit time.Duration) (end func(leave bool), err error) {
@@ -891,7 +890,9 @@ func (s *server) leave() {
 	for _, ln := range s.roles {
 		unixsock.Abandon(ln) // its file is the successor's
 	}
-	s.http.Close()
+	grace, cancel := context.WithTimeout(context.Background(), shutdownGrace)
+	defer cancel()
+	s.gate.Leave(grace, s.http)
 	s.loops.running.Wait()
 }
 

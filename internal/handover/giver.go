@@ -88,7 +88,7 @@ func (g *Giver) Meet(o Offer, until time.Time) (terms []byte, err error) {
 
 // Begin says that sections and batches follow until a time, after which nothing arrives any more.
 // If the taker has installed everything by then, the rest does not fail because of that time: each
-// of its next two words, mine and serving, may take as long as after.
+// of its next two words, mine and serving, may take as long as after, and so may late sections.
 func (g *Giver) Begin(until time.Time, after time.Duration) {
 	g.until(until)
 	g.after = after
@@ -129,6 +129,7 @@ func (g *Giver) hear() error {
 		g.until(time.Now().Add(g.after))
 		ok = put(g.mine, struct{}{})
 	case kindServing:
+		g.until(time.Now().Add(g.after))
 		ok = put(g.serving, string(payload))
 	default:
 		ok = false
@@ -163,7 +164,8 @@ func (g *Giver) push(k kind, payload []byte, fds ...int) error {
 }
 
 // Section sends some state by its name, with copies of descriptors, at most 250. One goroutine at a
-// time calls it.
+// time calls it. After Serving it sends a late section of at most 4 KiB; a taker that wants none
+// has hung up, which is an error.
 func (g *Giver) Section(name string, state []byte, fds ...int) error {
 	if len(fds) > batchFiles {
 		return fmt.Errorf("hand-over: section %q has %d descriptors", name, len(fds))

@@ -18,6 +18,7 @@
 //	giver ─▶ yours: from now on it touches nothing, unless the taker ends without the next word
 //	taker ─▶ mine: from now on it may touch everything
 //	taker ─▶ serving
+//	giver ─▶ late sections: what it could not give before; then it hangs up
 //
 // If the taker dies before it has said mine, or says no, the giver goes on. A giver that wants to
 // go on ends the taker first. So if the pipe ends before yours without a word, the giver has died,
@@ -61,6 +62,12 @@ const (
 	// descriptors that are under way against a limit of the user. Larger: more of them. Smaller:
 	// the giver waits for the taker.
 	window = 4
+	// lateLimit bounds the time in which a taker waits for late sections. Larger: the next upgrade
+	// waits longer for a giver that hangs. Smaller: not all arrive.
+	lateLimit = 5 * time.Second
+	// maxLate bounds a late section. Larger: the taker takes more memory for a wrong length.
+	// Smaller: less can be said.
+	maxLate = 4 << 10
 	// maxListeners bounds the listeners of an offer.
 	maxListeners = 16
 )

@@ -4,6 +4,7 @@ package handover
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -209,7 +210,7 @@ func take(c *net.UnixConn, r Receiver) (o Offer, orphan bool, err error) {
 	if orphan, err = t.Take(r, []byte("terms")); err != nil {
 		t.Refuse(Refusal{Why: err.Error()})
 	} else {
-		t.Serving("well")
+		t.Serving(context.Background(), "well", r.Section) // what a cut pipe has left is foreign
 	}
 	return o, orphan, err
 }

@@ -1,6 +1,7 @@
 package handover
 
 import (
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -117,7 +118,7 @@ func (t *Taker) next(r Receiver, was bool) (installed, over bool, err error) {
 		t.send(kindMine, nil) // the giver may be gone, and has given everything
 		return was, true, nil
 	case kindSection:
-		err = t.section(payload, fds, r)
+		err = t.section(payload, fds, maxState, r.Section)
 	case kindShared:
 		err = t.share(payload)
 	case kindBatch:
@@ -147,9 +148,9 @@ func (t *Taker) judge(k kind, fds []int, installed bool) error {
 // length. Smaller: larger state does not pass.
 const maxState = 256 << 20
 
-// rest receives the bytes that follow in pieces.
-func (t *Taker) rest(size uint64) (b []byte, err error) {
-	if size > maxState {
+// rest receives the bytes that follow in pieces, at most so many.
+func (t *Taker) rest(size, most uint64) (b []byte, err error) {
+	if size > most {
 		return nil, fmt.Errorf("hand-over: a state of %d bytes", size)
 	}
 	for uint64(len(b)) < size {
@@ -168,7 +169,8 @@ func (t *Taker) rest(size uint64) (b []byte, err error) {
 	return b, nil
 }
 
-func (t *Taker) section(head []byte, fds []int, r Receiver) error {
+func (t *Taker) section(head []byte, fds []int, most uint64,
+	take func(name string, state []byte, fds []int) error) error {
 	name, size, in := "", uint64(0), readerOf(head)
 	for f, more := in.next(); more; f, more = in.next() {
 		switch f.tag {
@@ -182,13 +184,13 @@ func (t *Taker) section(head []byte, fds []int, r Receiver) error {
 		closeFiles(fds)
 		return errors.New("hand-over: a section makes no sense")
 	}
-	state, err := t.rest(size)
+	state, err := t.rest(size, most)
 	if err != nil {
 		closeFiles(fds)
 		return err
 	}
 	t.sections++
-	if err := r.Section(name, state, fds); err != nil {
+	if err := take(name, state, fds); err != nil {
 		return fmt.Errorf("hand-over: section %q: %w", name, err)
 	}
 	return nil
@@ -200,7 +202,7 @@ func (t *Taker) share(head []byte) error {
 	if f.Bad || len(f.B) > 0 {
 		return errors.New("hand-over: a slice makes no sense")
 	}
-	b, err := t.rest(size)
+	b, err := t.rest(size, maxState)
 	t.shared = append(t.shared, b)
 	return err
 }
@@ -239,8 +241,28 @@ func (t *Taker) all(b []byte, r Receiver) error {
 		uint64(relayed)))
 }
 
-// Serving tells the giver that this process serves, and closes the pipe.
-func (t *Taker) Serving(told string) {
+// Serving tells the giver that this process serves. Then it calls late with each late section, as
+// Receiver.Section, until the giver has no more or has died, or ctx ends. It closes the pipe.
+func (t *Taker) Serving(ctx context.Context, told string,
+	late func(name string, state []byte, fds []int) error) error {
+	defer t.c.Close()
+	defer context.AfterFunc(ctx, func() { t.c.Close() })()
+	t.until(time.Now().Add(lateLimit))
 	t.send(kindServing, []byte(told)) // the giver may be gone
-	t.c.Close()
+	for {
+		k, payload, fds, err := t.receive()
+		if err == nil && k != kindSection {
+			closeFiles(fds)
+			err = errFrame(k, "a late section")
+		}
+		if err == nil {
+			err = t.section(payload, fds, maxLate, late)
+		}
+		if errors.Is(err, ErrDied) || err != nil && ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package upgrade
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -21,6 +22,7 @@ type Heritage struct {
 	Role      *supervise.Role         // nil: this process has none
 
 	taker *handover.Taker // nil: there is no predecessor
+	of    *Upgrades       // of the server that has taken; nil: none has
 }
 
 // Inherit takes the predecessor's offer, if there is a predecessor. role may be nil.
@@ -72,6 +74,7 @@ func (h *Heritage) Take(u *Upgrades, by Heir) (orphan bool, err error) {
 	if orphan, err = h.taker.Take(all, t.append(nil)); err == nil {
 		h.Role.Settle()
 		all.count()
+		h.of, u.late = u, make(chan struct{})
 	}
 	if orphan {
 		u.log.Warn("the process before this one has ended while it handed over; this one serves " +
@@ -156,9 +159,14 @@ func (r *receiver) count() {
 	}
 }
 
-// Serving tells a predecessor that this process serves.
-func (h *Heritage) Serving(now string) {
-	if h.taker != nil {
-		h.taker.Serving(now)
+// Serving tells a predecessor that this process serves, and serves the HTTP connections that come
+// then. It returns when there are no more, or at the end of ctx.
+func (h *Heritage) Serving(ctx context.Context, now string) {
+	if h.of == nil {
+		return
+	}
+	defer close(h.of.late)
+	if err := h.taker.Serving(ctx, now, h.of.takeLate); err != nil {
+		h.of.log.Info("HTTP connections of the process before this one are closed", "why", err)
 	}
 }

@@ -12,11 +12,13 @@
 //
 //	ask ─▶ start the successor ─▶ it could serve ─▶ no request is answered any more
 //	    ─▶ all loops stand still ─▶ state, connections ─▶ it has all ─▶ yours ─▶ mine
+//	    ─▶ it serves ─▶ HTTP connections, which have no request
 //
 // Files:
 //
 //	upgrade.go   the side that gives
 //	heir.go      the side that takes
+//	late.go      HTTP connections, which go from one to the other at the end
 //	fixed.go     settings that the two must have in common
 //	leaving.go   connections that the successor tells to reconnect at once
 //	sections.go  state that is no connection, by names
@@ -32,6 +34,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -41,6 +44,7 @@ import (
 
 	"reverb/internal/admin"
 	"reverb/internal/handover"
+	"reverb/internal/lib/accept"
 	"reverb/internal/lib/descriptors"
 	"reverb/internal/lib/poll"
 	"reverb/internal/lib/successor"
@@ -59,16 +63,20 @@ const (
 	// the successor hangs. Smaller: very many connections do not pass.
 	Limit = 10 * time.Second
 	// wordLimit bounds the time until the successor says that it knows that everything is its own,
-	// and then the time until it says that it serves. Larger: connections are silent for longer if
-	// it hangs. Smaller: what a slow one has installed already is thrown away.
+	// then the time until it says that it serves, and then the time in which it takes HTTP
+	// connections. Larger: connections are silent for longer if it hangs. Smaller: what a slow one
+	// has installed already is thrown away.
 	wordLimit = 5 * time.Second
 	// requestLimit bounds the wait for answers to requests, and then the wait until those that are
 	// left do nothing. Larger: new connections wait longer for a slow request. Smaller: its peer
 	// gets no answer.
 	requestLimit = time.Second
+	// lateLimit is how long an upgrade waits at most for HTTP connections that the one before has
+	// left on their way; package handover bounds it.
+	lateLimit = 5 * time.Second
 	// Longest is how long an upgrade takes at most, whether it is made or not: the sum of all that
 	// it waits for.
-	Longest = patience + 2*requestLimit + standLimit + Limit + 2*wordLimit
+	Longest = patience + 2*requestLimit + standLimit + Limit + 3*wordLimit + lateLimit
 	// beatTime is how often the host may tell that it lives while the successor starts. Larger: a
 	// short watchdog ends the server. Smaller: the loops have more to do.
 	beatTime = 100 * time.Millisecond
@@ -88,10 +96,8 @@ type Host interface {
 	// Beat tells whoever watches the server that it lives. It is called every beatTime while the
 	// successor starts.
 	Beat()
-	// Pause makes new connections wait in the system, and waits for the answers to requests for
-	// limit, and then until the rest waits for its peers, for limit again. ok is false if a request
-	// goes on all the same. end lets all go on as before; with leave it ends what is left.
-	Pause(limit time.Duration) (end func(leave bool), ok bool)
+	// HTTP is what stands before the server of the HTTP API, and that server.
+	HTTP() (*accept.Gate, *http.Server)
 	// Stand makes all loops stand still, until end is called. With leave they end, without a word
 	// to the connections that were given. After an error end(false) must be called. If a loop does
 	// not stand still within limit, the error says which.
@@ -131,6 +137,7 @@ type Upgrades struct {
 	successor *supervise.Child
 	stay      bool          // the supervisor knows this process alone
 	relays    *relay.Relays // of the TLS connections that the successor has
+	late      chan struct{} // closed when the predecessor has sent all; nil: there is none
 }
 
 // request asks for an upgrade, or what one would do. tell gets the answer. ctx ends when who asks
@@ -420,6 +427,7 @@ func (u *Upgrades) make(ctx context.Context) (r report, err error) {
 		end(true) // at once, since they begin then
 	}
 	r.Now, err = g.Serving()
+	u.move(g)
 	if !relays {
 		end(true) // now, since it takes time that the successor needed
 	}
@@ -467,11 +475,21 @@ func (u *Upgrades) explain(err error, child *supervise.Child) error {
 // ends that; with leave, all is the successor's.
 func (u *Upgrades) meet(ctx context.Context, g *handover.Giver, child *supervise.Child) (
 	t terms, end func(leave bool), stood time.Time, err error) {
+	gate, _ := u.host.HTTP()
+	gate.Loosen(true)
 	if t, err = u.await(ctx, g, child); err != nil {
+		gate.Loosen(false)
 		return t, nil, stood, err
 	}
 	u.relays.Number, u.relays.Spread = u.own(), u.host.Grace()
-	resume, quiet := u.host.Pause(requestLimit)
+	if u.late != nil {
+		<-u.late // a pause waits for connections that have come
+	}
+	pause, quiet := gate.Pause(requestLimit)
+	resume := func(leave bool) {
+		gate.Loosen(leave)
+		pause(leave)
+	}
 	if !quiet {
 		resume(false)
 		err := errors.New("a request of the HTTP API takes too long: try again")

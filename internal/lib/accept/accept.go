@@ -7,6 +7,9 @@
 // makes room for a newcomer. Detach takes a connection out of HTTP; the connection keeps its place,
 // which the new owner frees.
 //
+// A pause makes everything wait that has not begun: see pause.go. Afterwards the connections that
+// have no request may go to another process: see hold.go.
+//
 // The package opens no socket and starts no goroutine. The caller provides the log's text about a
 // stray connection.
 package accept
@@ -15,6 +18,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
@@ -34,7 +38,7 @@ type Gate struct {
 	places  *places.Places
 	log     *slog.Logger
 	pending pending
-	pause   pause
+	pause   *pause
 }
 
 // NewGate returns a gate that gives out places and writes what it finds to log.
@@ -45,7 +49,8 @@ func NewGate(p *places.Places, log *slog.Logger) *Gate {
 
 // Options has what may differ between the listeners of a gate.
 type Options struct {
-	TLS *tls.Config // nil: plain TCP
+	Name string      // of the listener, for Move and Adopt
+	TLS  *tls.Config // nil: plain TCP
 
 	// Proxied says whether the connection of a peer begins with a PROXY header; nil: no connection
 	// does. A header must come within HeaderTimeout. Larger: a silent peer holds its place for
@@ -109,14 +114,24 @@ func (l *listener) Accept() (net.Conn, error) {
 		nc.Close()
 		return nil, net.ErrClosed
 	}
-	c := &conn{Base: poll.Base{Conn: poll.Quiet(nc)}, gate: l.gate, fresh: l}
+	return l.serve(l.conn(nc)), nil
+}
+
+// serve is what the server gets of a connection.
+func (l *listener) serve(c *conn) net.Conn {
+	if l.TLS != nil {
+		return tls.Server(c, l.TLS)
+	}
+	return c
+}
+
+// conn guards a connection that has a place.
+func (l *listener) conn(nc net.Conn) *conn {
+	c := &conn{Base: poll.Base{Conn: poll.Quiet(nc)}, from: l, fresh: true}
 	if l.Proxied != nil && l.Proxied(nc.RemoteAddr()) {
 		c.header = &header{timeout: l.HeaderTimeout}
 	}
-	if l.TLS != nil {
-		return tls.Server(c, l.TLS), nil
-	}
-	return c, nil
+	return c
 }
 
 func (l *listener) Close() error {
@@ -147,17 +162,19 @@ func (g *Gate) tellFull(guest io.Closer) {
 type conn struct {
 	poll.Base
 	places.Guest
-	gate   *Gate
-	fresh  *listener   // nil: something was read
-	header *header     // nil: none is expected
-	done   atomic.Bool // another owner frees the place
-	waits  atomic.Bool // counted in gate.pending, see NoteState
+	turn
+	from    *listener
+	fresh   bool        // nothing was read
+	header  *header     // nil: none is expected
+	done    atomic.Bool // another owner frees the place
+	counted atomic.Bool // in Gate.pending, see NoteState
 }
 
 // header is the PROXY header, which names the peer of a proxy.
 type header struct {
 	timeout time.Duration
 	once    sync.Once
+	read    atomic.Bool // addr and err are constant
 	addr    netip.AddrPort
 	err     error
 }
@@ -169,18 +186,23 @@ func (c *conn) PollBase() *poll.Base { return &c.Base }
 func (c *conn) readHeader() error {
 	h := c.header
 	h.once.Do(func() {
-		c.Conn.SetReadDeadline(time.Now().Add(h.timeout))
-		h.addr, h.err = proxyproto.Read(c.Conn)
-		c.Conn.SetReadDeadline(time.Time{})
+		c.SetReadDeadline(time.Now().Add(h.timeout))
+		if h.addr, h.err = proxyproto.Read(headerReader{c}); h.err == nil {
+			c.setClean()
+		} else if errors.Is(h.err, io.EOF) {
+			h.err = io.EOF // for net/http, which answers any other error
+		}
+		c.SetReadDeadline(time.Time{})
+		h.read.Store(true)
 	})
 	return h.err
 }
 
 func (c *conn) Read(b []byte) (int, error) {
-	if c.fresh != nil {
+	if c.fresh {
 		return c.readFirst(b)
 	}
-	return c.Base.Read(b)
+	return c.read(b)
 }
 
 // readFirst reads the first bytes after the PROXY header, and logs a hint if they belong to another
@@ -191,18 +213,13 @@ func (c *conn) readFirst(b []byte) (int, error) {
 			return 0, err
 		}
 	}
-	n, err := c.Base.Read(b)
+	n, err := c.read(b)
 	if n > 0 {
-		if hint := c.fresh.Hints.of(b[:n]); hint != "" {
-			c.gate.log.Info(
-				hint,
-				"address",
-				c.LocalAddr().String(),
-				"remote",
-				c.RemoteAddr().String(),
-			)
+		if hint := c.from.Hints.of(b[:n]); hint != "" {
+			c.from.gate.log.Info(hint, "address", c.LocalAddr().String(),
+				"remote", c.RemoteAddr().String())
 		}
-		c.fresh = nil
+		c.fresh = false
 	}
 	return n, err
 }
@@ -217,8 +234,9 @@ func (c *conn) RemoteAddr() net.Addr {
 
 func (c *conn) Close() error {
 	if !c.done.Swap(true) {
-		c.gate.places.Add(-1)
+		c.from.gate.places.Add(-1)
 	}
+	c.release(true)
 	return c.Base.Close()
 }
 
@@ -257,8 +275,10 @@ func (g *Gate) NoteState(nc net.Conn, state http.ConnState) {
 	if c == nil {
 		return
 	}
-	if waits := state == http.StateNew || state == http.StateActive; c.waits.Swap(waits) != waits {
-		if waits {
+	c.note(state)
+	open := state != http.StateClosed && state != http.StateHijacked
+	if c.counted.Swap(open) != open {
+		if open {
 			g.pending.add(1)
 		} else {
 			g.pending.add(-1)
@@ -284,17 +304,16 @@ func (g *Gate) Handler(h http.Handler) http.Handler {
 
 // Shutdown answers every request whose connection has been accepted, and ends server. When ctx is
 // done, it drops the rest. The listeners must have been closed, and Serve must have returned.
-// http.Server.Shutdown alone drops a request that it is about to read.
+// http.Server.Shutdown alone drops a request that it is about to read, and the answer to one that
+// it is reading.
 func (g *Gate) Shutdown(ctx context.Context, server *http.Server) {
-	server.SetKeepAlivesEnabled(false)
-	g.pending.wait(ctx)
-	if server.Shutdown(ctx) != nil {
-		server.Close()
-	}
+	g.pause.stops.Store(true)
+	g.hold()
+	g.Leave(ctx, server)
 }
 
-// pending counts what still needs an answer: requests, and connections that may be about to send
-// one.
+// pending counts requests that are answered, and connections, but for those that wait for the end
+// of a pause: any other may be about to bring a request.
 type pending struct {
 	n      atomic.Int64
 	waited atomic.Bool   // wait has been called

@@ -13,6 +13,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"testing"
@@ -39,17 +40,44 @@ type pipes struct {
 	come chan net.Conn
 	end  chan struct{}
 	once sync.Once
+	mu   sync.Mutex
+	past chan struct{} // closed while its deadline is over
 }
 
-func newPipes() *pipes { return &pipes{come: make(chan net.Conn), end: make(chan struct{})} }
+func newPipes() *pipes {
+	return &pipes{come: make(chan net.Conn), end: make(chan struct{}), past: make(chan struct{})}
+}
 
 func (p *pipes) Accept() (net.Conn, error) {
+	p.mu.Lock()
+	past := p.past
+	p.mu.Unlock()
 	select {
 	case c := <-p.come:
 		return c, nil
 	case <-p.end:
 		return nil, net.ErrClosed
+	case <-past:
+		return nil, os.ErrDeadlineExceeded
 	}
+}
+
+// SetDeadline knows none, and one that is over.
+func (p *pipes) SetDeadline(t time.Time) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	over := false
+	select {
+	case <-p.past:
+		over = true
+	default:
+	}
+	if t.IsZero() && over {
+		p.past = make(chan struct{})
+	} else if !t.IsZero() && !over {
+		close(p.past)
+	}
+	return nil
 }
 
 func (p *pipes) Addr() net.Addr { return here }
@@ -282,7 +310,8 @@ type house struct {
 }
 
 func (h *house) serve(listeners ...net.Listener) {
-	h.server = &http.Server{ConnState: h.gate.NoteState,
+	h.server = &http.Server{ConnState: h.gate.NoteState, IdleTimeout: 75 * time.Second,
+		ReadHeaderTimeout: 10 * time.Second, ReadTimeout: 20 * time.Second,
 		ErrorLog: slog.NewLogLogger(slog.DiscardHandler, 0),
 		Handler: h.gate.Handler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			b, _ := io.ReadAll(r.Body)

@@ -9,23 +9,30 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
 // pause keeps the listeners of a gate from accepting, and knows the requests that are answered.
 type pause struct {
+	holds   atomic.Bool // clean connections wait, see hold.go
+	loosens atomic.Bool // see Gate.Loosen
+	stops   atomic.Bool // every connection ends with its next answer
+
 	mu      *sync.Mutex
 	changed *sync.Cond
 	paused  bool
-	shut    bool // no request may begin, or go on after it has waited for its peer
-	over    bool // another process serves
+	resumed chan struct{} // closed at the end of the pause; nil: there is none
+	shut    bool          // no request may begin, or go on after it has waited for its peer
+	over    bool          // another process serves
 	all     []*listener
 	busy    int // the requests that are answered, without those that wait for their peers
 }
 
-func newPause() pause {
-	mu := new(sync.Mutex)
-	return pause{mu: mu, changed: sync.NewCond(mu)}
+func newPause() *pause {
+	p := &pause{mu: new(sync.Mutex)}
+	p.changed = sync.NewCond(p.mu)
+	return p
 }
 
 func (p *pause) guards(l *listener) {
@@ -40,10 +47,16 @@ func (p *pause) wake() {
 	p.changed.Broadcast()
 }
 
-// set says whether the listeners accept.
+// set says whether the listeners accept and clean connections read.
 func (p *pause) set(paused bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.holds.Store(paused); paused && p.resumed == nil {
+		p.resumed = make(chan struct{})
+	} else if !paused && p.resumed != nil {
+		close(p.resumed)
+		p.resumed = nil
+	}
 	p.paused = paused
 	p.shut = p.shut && paused
 	p.changed.Broadcast()
@@ -81,7 +94,7 @@ func (p *pause) wait(ctx context.Context, so func() bool) bool {
 
 // accept accepts a connection when the gate is not paused.
 func (l *listener) accept() (net.Conn, error) {
-	p := &l.gate.pause
+	p := l.gate.pause
 	p.note(func() { l.serves = true })
 	for {
 		nc, err := l.Listener.Accept()
@@ -120,42 +133,57 @@ func (l *listener) isClosed() bool {
 }
 
 // request is a request that is answered. While it waits for its peer it touches nothing of the
-// server, and may not go on before the end of a pause.
+// server, and may not go on before the end of a pause. Once its answer has begun it has taken
+// effect, touches nothing of the server that matters, and always goes on.
 type request struct {
 	http.ResponseWriter
 	body  body
 	pause *pause
+	begun bool // the answer
 }
 
 // body is the body of a request.
 type body struct {
 	io.ReadCloser
-	pause *pause
+	of *request
 }
 
 // Unwrap is for http.ResponseController.
 func (r *request) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *request) Write(b []byte) (int, error) {
-	r.pause.rest()
-	n, err := r.ResponseWriter.Write(b)
-	r.pause.goOn()
-	return n, err
+	r.rest()
+	return r.ResponseWriter.Write(b)
+}
+
+// rest says that what is left of the request does not matter to the server.
+func (r *request) rest() {
+	if !r.begun {
+		r.begun = true
+		r.pause.rest()
+	}
 }
 
 func (b *body) Read(p []byte) (int, error) {
-	b.pause.rest()
+	if b.of.begun {
+		return b.ReadCloser.Read(p)
+	}
+	b.of.pause.rest()
 	n, err := b.ReadCloser.Read(p)
-	b.pause.goOn()
+	b.of.pause.goOn()
 	return n, err
 }
 
 // serve has h answer a request.
 func (p *pause) serve(h http.Handler, w http.ResponseWriter, r *http.Request) {
-	defer p.rest()
+	q := &request{ResponseWriter: w, pause: p}
+	defer q.rest()
 	p.goOn()
-	q := &request{w, body{r.Body, p}, p}
+	if r.TLS != nil && p.loosens.Load() || p.stops.Load() {
+		w.Header().Set("Connection", "close")
+	}
 	if r.Body != nil && r.Body != http.NoBody {
+		q.body = body{r.Body, q}
 		r.Body = &q.body
 	}
 	h.ServeHTTP(q, r)
@@ -199,18 +227,18 @@ func (p *pause) end(over bool) {
 	p.note(func() { p.over = true })
 }
 
-// Pause stops accepting: new connections wait in the system. Then it waits until every request has
-// been answered, or grace has passed. After that the rest may wait for their peers, for the end of
-// a body or until an answer is taken, but not go on. ok is false if some are busy all the same for
-// as long again. end accepts again, and all requests go on as if nothing had been; with leave they
-// end, as soon as the caller closes the server, and their peers get no answer.
-func (g *Gate) Pause(server *http.Server, grace time.Duration) (end func(leave bool), ok bool) {
-	server.SetKeepAlivesEnabled(false)
-	g.pause.set(true)
-	end = func(leave bool) {
-		server.SetKeepAlivesEnabled(!leave)
-		g.pause.end(leave)
-	}
+// Loosen says whether connections over TLS end with their next answer. It is for the time before a
+// pause, since they go to no other process: clients that are busy come back meanwhile.
+func (g *Gate) Loosen(on bool) { g.pause.loosens.Store(on) }
+
+// Pause stops accepting: new connections wait in the system, and so does the next request of each
+// connection that has none. Then it waits until every request has been answered, or grace has
+// passed. After that the rest may wait for their peers, for the end of a body or until an answer is
+// taken, but not go on. ok is false if some are busy all the same for as long again. end accepts
+// again, and all go on as if nothing had been. With leave all is another process's, which may take
+// connections with Move; the caller calls Leave then.
+func (g *Gate) Pause(grace time.Duration) (end func(leave bool), ok bool) {
+	g.hold()
 	wait := func(more func(context.Context) bool) bool {
 		ctx, cancel := context.WithTimeout(context.Background(), grace)
 		defer cancel()
@@ -222,5 +250,12 @@ func (g *Gate) Pause(server *http.Server, grace time.Duration) (end func(leave b
 		}
 		return true
 	})
-	return end, wait(g.pause.quiet)
+	return g.pause.end, wait(g.pause.quiet)
+}
+
+// Leave ends server after a pause, when another process serves. Answers that have begun get out
+// until ctx is done. Requests that have not taken effect get none.
+func (g *Gate) Leave(ctx context.Context, server *http.Server) {
+	g.pending.wait(ctx)
+	server.Close() // the listeners are another process's too
 }

@@ -2,6 +2,7 @@ package accept
 
 import (
 	"bufio"
+	"context"
 	"io"
 	"net"
 	"net/http"
@@ -12,7 +13,7 @@ import (
 )
 
 // paused is a server whose requests are answered with their own bodies, followed by another word.
-// Those for /busy are answered when release is closed.
+// Those for /busy are read when release is closed, and those for /slow answered.
 type paused struct {
 	t       *testing.T
 	gate    *Gate
@@ -42,6 +43,9 @@ func (p *paused) echo(w http.ResponseWriter, r *http.Request) {
 	b, err := io.ReadAll(r.Body)
 	if err != nil {
 		w.WriteHeader(http.StatusBadRequest)
+	}
+	if r.URL.Path == "/slow" {
+		<-p.release
 	}
 	w.Write(append(b, strings.Repeat(".", 1<<20)...))
 }
@@ -78,7 +82,7 @@ func TestPause(t *testing.T) {
 		p := newPaused(t)
 		defer p.close()
 		half, unread := p.send("/", "he"), p.send("/", "hello")
-		end, ok := p.gate.Pause(p.server, time.Second)
+		end, ok := p.gate.Pause(time.Second)
 		if !ok {
 			t.Error("requests that wait for their peers are in the way")
 		}
@@ -101,7 +105,7 @@ func TestPause(t *testing.T) {
 			}
 		}
 		busy, whole := p.send("/busy", "hello"), p.send("/", "he")
-		if end, ok = p.gate.Pause(p.server, time.Second); ok {
+		if end, ok = p.gate.Pause(time.Second); ok {
 			t.Error("a request that is busy is not in the way")
 		}
 		end(false)
@@ -113,23 +117,61 @@ func TestPause(t *testing.T) {
 	})
 }
 
-// When another process serves, what is left of requests ends, and no goroutine stays.
+// When another process serves, an answer that has begun gets out. Requests that have not taken
+// effect end, and no goroutine stays.
 func TestPauseForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p := newPaused(t)
-		all := []net.Conn{p.send("/", "he"), p.send("/", "hello"), p.send("/", "he")}
-		end, ok := p.gate.Pause(p.server, time.Second)
+		unread := p.send("/", "hello")
+		all := []net.Conn{p.send("/", "he"), p.send("/", "he")}
+		end, ok := p.gate.Pause(time.Second)
 		if !ok {
 			t.Error("requests that wait for their peers are in the way")
 		}
-		io.WriteString(all[2], "llo")
+		io.WriteString(all[1], "llo")
 		synctest.Wait()
 		end(true)
+		answered := make(chan bool)
+		go func() {
+			time.Sleep(500 * time.Millisecond)
+			answered <- p.answered(unread)
+		}()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		began := time.Now()
+		p.gate.Leave(ctx, p.server)
+		if took := time.Since(began); !<-answered || took != time.Second {
+			t.Errorf("an answer that has begun is cut, or left after %v", took)
+		}
 		p.close()
 		for i, c := range all {
 			if p.answered(c) {
 				t.Errorf("request %d is answered", i)
 			}
 		}
+	})
+}
+
+// A request that has taken effect just as the pause became quiet is answered all the same.
+func TestAnswerAtPause(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPaused(t)
+		busy := p.send("/slow", "hello")
+		answered := make(chan bool)
+		go func() { answered <- p.answered(busy) }()
+		go func() {
+			time.Sleep(1500 * time.Millisecond) // nobody may begin then
+			close(p.release)
+		}()
+		end, ok := p.gate.Pause(time.Second)
+		if !ok {
+			t.Error("a request that is busy for a while is in the way")
+		}
+		end(true)
+		p.gate.Leave(t.Context(), p.server)
+		if !<-answered {
+			t.Error("there is no answer")
+		}
+		p.close()
 	})
 }

@@ -168,6 +168,17 @@ func (p *Places) Wait(g *Guest, conn io.Closer) {
 	p.look()
 }
 
+// Guests are the connections without a request. The first has been without for the longest.
+func (p *Places) Guests() (all []io.Closer) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	all = make([]io.Closer, 0, p.idle.Load())
+	for g := p.first; g != nil; g = g.next {
+		all = append(all, g.conn)
+	}
+	return all
+}
+
 // Serve removes g from the list, because its connection has a request or has ended. If the
 // connection is being closed to make room, ok is false and its request must not be served.
 func (p *Places) Serve(g *Guest) (ok bool) {
