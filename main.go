@@ -1211,7 +1211,7 @@ func (f *clientFrames) ReadMessage() ([]byte, error) {
 			}
 		case opClose:
 			code, reason, _ := closeframe.Parse(payload)
-			return nil, fmt.Errorf("the server closes the connection: %d %s", code, reason)
+			return nil, &clientside.Closed{Code: code, Reason: string(reason)}
 		}
 	}
 }

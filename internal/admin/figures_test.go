@@ -50,6 +50,8 @@ func figures() Snapshot {
 		Cluster: &Cluster{Up: true, Live: true, Reconnects: 51, Lost: 52, Uncertain: 53,
 			Backlog: 54, Published: 55,
 			Received: 56, Troubled: 57, Malformed: 58, Unknown: 59, Duplicates: 60},
+		Resumed: Resumed{Recovered: 91, Replayed: 92, Bytes: 9300,
+			Not: map[string]uint64{"expired": 94, "unknown": 95}},
 		Spool: &Spool{Bytes: 81, Cut: 82, Damaged: true, Errors: 83, Dropped: 84},
 	}
 }
@@ -118,7 +120,8 @@ func TestStatus(t *testing.T) {
 			`"loop_lag_seconds":2,"send_queue_bytes":26,"webhooks":"url app.example:8080: 71 ` +
 			`wait, the oldest for 10s; 73 delivered, 74 requests repeated; dropped 75 (rate) | ` +
 			`queue shop-queues:default: 0 wait; 76 delivered, 0 requests repeated; dropped 77 ` +
-			`(full)",` +
+			`(full)","resumed":"9.1 KiB are kept; of subscriptions that came back, 91 got all ` +
+			`that they had missed, 189 did not",` +
 			`"id":"","connections":3002,"channels":144,"subscriptions":900,"messages_in":3010,` +
 			`"messages_out":3014,"bytes_in":3012,` +
 			`"bytes_out":3016,"publishes":3028,"apps":[{"id":"a\"b","connections":1001,` +

@@ -1,10 +1,12 @@
 package admin
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 
 	"reverb/internal/lib/metrics"
+	"reverb/internal/lib/show"
 )
 
 // Resumed are the subscribers that came back, and what is kept for them.
@@ -13,6 +15,19 @@ type Resumed struct {
 	Replayed  uint64            // events that they got so
 	Not       map[string]uint64 // those that did not, by the reason
 	Bytes     int               // what is kept; a gauge
+}
+
+// String says it in a line; empty: nothing is kept, and nobody has come back.
+func (r *Resumed) String() string {
+	not := uint64(0)
+	for _, n := range r.Not {
+		not += n
+	}
+	if uint64(r.Bytes)+r.Recovered+not == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%s are kept; of subscriptions that came back, %d got all that they had "+
+		"missed, %d did not", show.Bytes(float64(r.Bytes)), r.Recovered, not)
 }
 
 func writeResumed(m *metrics.Writer, r *Resumed) {

@@ -35,6 +35,7 @@ type serverStatus struct {
 	LoopLag       float64     `json:"loop_lag_seconds"`
 	SendQueue     int64       `json:"send_queue_bytes"`
 	Webhooks      string      `json:"webhooks,omitempty"` // in words
+	Resumed       string      `json:"resumed,omitempty"`  // in words
 	Upgrades      string      `json:"upgrades,omitempty"` // in words
 	appStatus                 // of all apps together; the ID is empty
 	Apps          []appStatus `json:"apps"`
@@ -72,7 +73,8 @@ func (h *handler) status(w http.ResponseWriter, _ *http.Request) {
 		Draining: snap.Draining, Ready: len(why) == 0, NotReady: why, Limit: snap.Limit,
 		Memory:     resident,
 		Goroutines: runtime.NumGoroutine(), LoopLag: snap.lag().Seconds(), SendQueue: snap.queued(),
-		Webhooks: snap.Webhooks(now), Upgrades: snap.Upgrades.String(), Apps: []appStatus{}}
+		Webhooks: snap.Webhooks(now), Resumed: snap.Resumed.String(),
+		Upgrades: snap.Upgrades.String(), Apps: []appStatus{}}
 	for _, n := range snap.Refused {
 		st.Refused += n
 	}

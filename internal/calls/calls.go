@@ -208,6 +208,15 @@ func (c *Caller) listen(ctx context.Context) int {
 		return exitUsage
 	}
 	watched, joined := line.Channels()
+	subscribe := func() error { return s.Subscribe(ctx, joined, p.Heard) }
+	if line.Has("resume") {
+		if len(watched) > 0 {
+			fmt.Fprintf(c.Err, "reverb: --resume is for channels that it subscribes to; with "+
+				"--join it joins %s, as a member that others see\n", show.Line(watched[0]))
+			return exitUsage
+		}
+		subscribe = func() error { return s.Resume(ctx, joined, p) }
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan error)
 	for _, channel := range watched {
@@ -216,7 +225,7 @@ func (c *Caller) listen(ctx context.Context) int {
 	running := len(watched)
 	if len(joined) > 0 || s.App.User != "" {
 		running++
-		go func() { ended <- s.Subscribe(ctx, joined, p.Heard) }()
+		go func() { ended <- subscribe() }()
 	}
 	err, stopped := <-ended, ctx.Err() != nil
 	cancel()

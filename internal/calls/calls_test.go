@@ -214,6 +214,41 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// With --resume it says that the server keeps nothing, and that it connects again.
+func TestListenResumes(t *testing.T) {
+	s := newServer(t)
+	ctx, stop := context.WithCancel(t.Context())
+	line, err := commands.Parse([]string{"listen", "--resume", "news"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := []string{
+		`{"event":"pusher:connection_established","data":"{\"socket_id\":\"1.2\"}"}`,
+		`{"event":"pusher_internal:subscription_succeeded","data":"{}","channel":"news"}`}
+	connections := 0
+	var out, errs strings.Builder
+	c := &Caller{Config: config.Load(s.env(), nil, config.Files{}), Line: &line, Out: &out,
+		Err: &errs, Frames: func(net.Conn, *bufio.Reader) client.Conn {
+			connections++
+			return &script{said, func() {
+				if connections == 2 {
+					stop()
+				}
+			}}
+		}}
+	code := c.Run(ctx)
+	want := "reverb: news: the server keeps nothing of this channel for those who come back " +
+		"(REVERB_RESUME_SECONDS); a cut loses events\nreverb: EOF; connecting again\n"
+	if code != exitOK || errs.String() != want ||
+		out.String() != strings.Repeat("listening on news\n", 2) {
+		t.Errorf("got %d, %q, %q, want %q", code, out.String(), errs.String(), want)
+	}
+	code, _, told := run(t, nil, s.env(), "listen", "--resume", "presence-x", "news")
+	if code != exitUsage || !strings.Contains(told, "with --join it joins presence-x") {
+		t.Errorf("got %d, %q", code, told)
+	}
+}
+
 // A presence channel is watched over the control socket. If that fails, the text says what to do,
 // and the other channels are given up.
 func TestListenWithoutJoining(t *testing.T) {

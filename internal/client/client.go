@@ -14,6 +14,7 @@
 // Files:
 //
 //	client.go  subscribing, publishing, the round trip
+//	resume.go  coming back after a cut, with what was missed
 //	server.go  dialing, the handshake, requests, and what to do about their errors
 //	public.go  what reverb check finds at the public address, the clock included
 package client
@@ -64,8 +65,8 @@ type App struct {
 // Conn is a WebSocket connection that carries whole messages.
 type Conn interface {
 	// ReadMessage returns the next text message. It answers pings by itself, and a
-	// close frame of the server is an error that tells its code. The message is valid
-	// until the next call.
+	// close frame of the server is the error *Closed. The message is valid until the next
+	// call.
 	ReadMessage() ([]byte, error)
 
 	// WriteMessage sends a text message. It does not retain it.
@@ -85,17 +86,24 @@ type Event struct {
 // (pusher:error) or of heard. When ctx is done it closes the connection. With App.User it signs
 // in first, and what is sent to the user is heard too.
 func (s *Server) Subscribe(ctx context.Context, channels []string, heard func(Event) error) error {
+	return s.subscribe(ctx, channels, heard, nil)
+}
+
+// subscribe is Subscribe, once, of a client with these positions. An error of the connection has a
+// *cut in its chain.
+func (s *Server) subscribe(ctx context.Context, channels []string, heard func(Event) error,
+	p *positions) error {
 	nc, r, err := s.open(ctx)
 	if err != nil {
-		return err
+		return mark(err)
 	}
 	defer nc.Close()
 	defer context.AfterFunc(ctx, func() { nc.Close() })()
-	return s.App.follow(s.Frames(nc, r), channels, heard)
+	return s.App.follow(marked{s.Frames(nc, r)}, channels, heard, p)
 }
 
 // follow subscribes to the channels as soon as the server has told the socket ID.
-func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
+func (a *App) follow(c Conn, channels []string, heard func(Event) error, p *positions) error {
 	socket := ""
 	for {
 		message, err := c.ReadMessage()
@@ -106,19 +114,22 @@ func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 		if err != nil {
 			return fmt.Errorf("a message that is none: %w", err)
 		}
-		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data), userOf(message)}
+		x := extrasOf(message)
+		e := Event{string(m.Channel), string(m.Name), scalarText(m.Data), x.user}
 		switch {
 		case e.Name == eventError && e.Channel == "":
 			err = refused(e.Data)
 		case e.Name == eventEstablished:
-			socket, err = a.subscribe(c, e.Data, channels)
+			socket, err = a.subscribe(c, e.Data, channels, p)
 		case e.Name == eventPing:
 			err = c.WriteMessage(pong())
-		case e.Name == Subscribed && isPresence(e.Channel):
-			e.UserID = userID(socket)
-			err = heard(e)
 		default:
-			err = heard(e)
+			if e.Name == Subscribed && isPresence(e.Channel) {
+				e.UserID = userID(socket)
+			}
+			if err = heard(e); err == nil {
+				p.handled(&e, &x, a.User)
+			}
 		}
 		if err != nil {
 			return err
@@ -128,14 +139,25 @@ func (a *App) follow(c Conn, channels []string, heard func(Event) error) error {
 
 func pong() []byte { return protocol.AppendEvent(nil, "pusher:pong", []byte(`"{}"`), "", "") }
 
-// userOf is the user_id that the server adds to a client event on a presence channel.
-func userOf(message []byte) (id string) {
+// extras are what the server adds to a message.
+type extras struct {
+	user   string // user_id: who sends a client event on a presence channel
+	offset string // the position behind an event, see positions
+	resume []byte // in the answer to a subscription, see positions.answered
+}
+
+func extrasOf(message []byte) (x extras) {
 	jsonraw.Object(message, func(key, value []byte) { // it is an object, or ParseEvent has told
-		if string(key) == "user_id" {
-			id, _ = jsonraw.Scalar(value)
+		switch string(key) {
+		case "user_id":
+			x.user, _ = jsonraw.Scalar(value)
+		case "offset":
+			x.offset, _ = jsonraw.String(value)
+		case "resume":
+			x.resume = value
 		}
 	})
-	return id
+	return x
 }
 
 func isPresence(channel string) bool { return strings.HasPrefix(channel, "presence-") }
@@ -174,13 +196,14 @@ func refused(data string) error {
 		// Reverb: src/Protocols/Pusher/Exceptions/ConnectionUnauthorized.php
 		hint = "; compare REVERB_APP_SECRET with the server's"
 	}
-	return fmt.Errorf("the server answers %s%s%s", code, message, hint)
+	return &refusal{strings.TrimSpace(code), code + message + hint}
 }
 
 // subscribe sends a subscription to each channel. established is the data of
 // pusher:connection_established, which tells the socket ID. Every subscription is signed: a
 // public channel needs no signature and ignores one.
-func (a *App) subscribe(c Conn, established string, channels []string) (socket string, err error) {
+func (a *App) subscribe(c Conn, established string, channels []string, p *positions) (
+	socket string, err error) {
 	if err := jsonraw.Object([]byte(established), func(key, value []byte) {
 		if string(key) == "socket_id" {
 			socket, _ = jsonraw.String(value)
@@ -188,13 +211,14 @@ func (a *App) subscribe(c Conn, established string, channels []string) (socket s
 	}); err != nil {
 		return "", fmt.Errorf("read connection_established: %w", err)
 	}
+	p.connected(socket)
 	if a.User != "" {
 		if err := c.WriteMessage(a.signIn(socket)); err != nil {
 			return socket, err
 		}
 	}
 	for _, channel := range channels {
-		if err := c.WriteMessage(a.subscription(socket, channel)); err != nil {
+		if err := c.WriteMessage(a.subscription(socket, channel, p)); err != nil {
 			return socket, err
 		}
 	}
@@ -212,7 +236,7 @@ func (a *App) signIn(socket string) []byte {
 
 // subscription is the message that subscribes to a channel. On a presence channel the client is a
 // user whose ID derives from the socket ID.
-func (a *App) subscription(socket, channel string) []byte {
+func (a *App) subscription(socket, channel string, p *positions) []byte {
 	data := jsonraw.AppendString([]byte(`{"channel":`), channel)
 	signed := socket + ":" + channel
 	if isPresence(channel) {
@@ -222,6 +246,7 @@ func (a *App) subscription(socket, channel string) []byte {
 	}
 	data = jsonraw.AppendString(append(data, `,"auth":`...),
 		a.Key+":"+protocol.Sign(a.Secret, signed))
+	data = p.appendResume(data, channel)
 	return protocol.AppendEvent(nil, "pusher:subscribe", append(data, '}'), "", "")
 }
 
@@ -323,7 +348,7 @@ func (s *Server) roundTrip(ctx context.Context, c Conn, now func() time.Time) (t
 			}
 		}
 		return nil
-	})
+	}, nil)
 	if err != arrived {
 		return 0, 0, err
 	}

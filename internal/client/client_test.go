@@ -9,6 +9,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -61,7 +62,7 @@ func TestSignatures(t *testing.T) {
 	want := `{"event":"pusher:subscribe","data":{"channel":"private-foobar",` +
 		`"auth":"278d425bdf160c739803:` +
 		`58df8b0c36d6982b82c3ecf6b4662e34fe8c25bba48f5369f135bf843651c3a4"}}`
-	if got := string(pusherApp.subscription("1234.1234", "private-foobar")); got != want {
+	if got := string(pusherApp.subscription("1234.1234", "private-foobar", nil)); got != want {
 		t.Errorf("got  %s\nwant %s", got, want)
 	}
 	body := []byte(`{"name":"foo","channels":["project-3"],"data":"{\"some\":\"data\"}"}`)
@@ -88,7 +89,7 @@ func TestListen(t *testing.T) {
 	}}
 	var heard []Event
 	err := pusherApp.follow(c, []string{"private-x", "presence-y"},
-		func(e Event) error { heard = append(heard, e); return nil })
+		func(e Event) error { heard = append(heard, e); return nil }, nil)
 	if err != errOver {
 		t.Errorf("got %v, want the connection's error", err)
 	}
@@ -132,7 +133,7 @@ func TestListenAsUser(t *testing.T) {
 	err := a.follow(c, []string{"x"}, func(e Event) error {
 		heard = append(heard, e)
 		return nil
-	})
+	}, nil)
 	if err != errOver || len(c.sent) != 2 || !slices.Equal(heard,
 		[]Event{{"", SignedIn, "{}", ""}, {"#server-to-user-a", "e", "x", ""}}) {
 		t.Fatalf("got %v, heard %q, sent %q", err, heard, c.sent)
@@ -166,7 +167,7 @@ func TestListenErrors(t *testing.T) {
 			"read connection_established: "},
 	} {
 		err := pusherApp.follow(&script{come: []string{tt.message}, end: errOver}, []string{"x"},
-			func(Event) error { return nil })
+			func(Event) error { return nil }, nil)
 		if err == nil || !strings.HasPrefix(err.Error(), tt.want) ||
 			strings.HasPrefix(tt.want, "the server") && err.Error() != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.message, err, tt.want)
@@ -174,7 +175,7 @@ func TestListenErrors(t *testing.T) {
 	}
 	stop := errors.New("enough")
 	if err := pusherApp.follow(&script{come: []string{`{"event":"e"}`}, end: errOver}, nil,
-		func(Event) error { return stop }); err != stop {
+		func(Event) error { return stop }, nil); err != stop {
 		t.Errorf("got %v, want the error of heard", err)
 	}
 }
@@ -182,15 +183,21 @@ func TestListenErrors(t *testing.T) {
 func FuzzListen(f *testing.F) {
 	for _, s := range []string{established, `{"event":"pusher:error","data":{"code":4001,` +
 		`"message":"x"}}`, `{"event":"pusher:error","data":"\ud800"}`,
-		`{"event":"e","data":null,"channel":{}}`} {
+		`{"event":"e","data":null,"channel":{}}`, subscribed("x", `{"epoch":"e","offset":"o",`+
+			`"recovered":false}`)} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, message string) {
 		c := &script{come: []string{message}, end: errOver}
 		heard := 0
-		err := pusherApp.follow(c, []string{"x"}, func(Event) error { heard++; return nil })
+		p := newPositions(new(listener))
+		err := pusherApp.follow(c, []string{"x"}, func(Event) error { heard++; return nil }, p)
 		if err == nil || err == errOver && heard+len(c.sent) == 0 {
 			t.Errorf("%q: got %v, nothing heard and nothing sent", message, err)
+		}
+		p.connected("1.2")
+		if data := p.appendResume([]byte(`{"channel":"x"`), "x"); !json.Valid(append(data, '}')) {
+			t.Errorf("%q: asks with %s", message, data)
 		}
 	})
 }
@@ -510,7 +517,7 @@ func TestConnections(t *testing.T) {
 		return &script{end: errOver}
 	}
 	if err := s.Subscribe(t.Context(), []string{"x"},
-		func(Event) error { return nil }); err != errOver {
+		func(Event) error { return nil }); !errors.Is(err, errOver) {
 		t.Errorf("listen: got %v, want the connection's error", err)
 	}
 	if _, err := conn.Read(make([]byte, 1)); err != io.ErrClosedPipe {
@@ -528,7 +535,8 @@ func TestConnections(t *testing.T) {
 		io.Copy(io.Discard, nc) // until it is closed
 		return &script{end: errOver}
 	}
-	if err := s.Subscribe(ctx, []string{"x"}, func(Event) error { return nil }); err != errOver {
+	if err := s.Subscribe(ctx, []string{"x"}, func(Event) error { return nil }); !errors.Is(err,
+		errOver) {
 		t.Errorf("got %v", err)
 	}
 	away := &Server{Dial: func(context.Context, string, string) (net.Conn, error) {

@@ -18,6 +18,8 @@ const (
 	memberRemoved = "pusher_internal:member_removed"
 )
 
+var _ client.Listener = (*Printer)(nil)
+
 // Printer prints one line for each event. Its form depends on the output and on the flags:
 //
 //	my-channel my-event {"n":1}                      to a file or another program
@@ -85,6 +87,25 @@ func (p *Printer) Heard(e client.Event) error {
 	}
 	_, err := io.WriteString(p.out, line+"\n")
 	return err
+}
+
+// Cut notes that the connection is gone, see client.Listener.
+func (p *Printer) Cut(why error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.notes, "reverb: %s; connecting again\n", show.Line(why.Error()))
+}
+
+// Missed notes that events of a channel may be missing, see client.Listener.
+func (p *Printer) Missed(channel string, kept bool) {
+	text := "the server keeps nothing of this channel for those who come back (" +
+		"REVERB_RESUME_SECONDS); a cut loses events"
+	if kept {
+		text = "events are missing; the server does not have all that were sent meanwhile"
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	fmt.Fprintf(p.notes, "reverb: %s: %s\n", show.Line(channel), text)
 }
 
 // member has the user ID and the user_info of an event about a member.

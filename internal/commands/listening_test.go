@@ -106,6 +106,22 @@ func TestPrinterJSON(t *testing.T) {
 	}
 }
 
+// What comes of the connection is noted, each in a line that a terminal prints.
+func TestPrinterNotes(t *testing.T) {
+	var notes strings.Builder
+	p := &Printer{notes: &notes}
+	p.Cut(errors.New("gone\x1b"))
+	p.Missed("a\n", true)
+	p.Missed("b", false)
+	want := "reverb: gone?; connecting again\n" +
+		"reverb: a?: events are missing; the server does not have all that were sent meanwhile\n" +
+		"reverb: b: the server keeps nothing of this channel for those who come back " +
+		"(REVERB_RESUME_SECONDS); a cut loses events\n"
+	if notes.String() != want {
+		t.Errorf("got %q, want %q", notes.String(), want)
+	}
+}
+
 type full struct{}
 
 func (full) Write([]byte) (int, error) { return 0, errors.New("the disk is full") }

@@ -130,12 +130,16 @@ func basics() []Command {
 					"see. Among several nodes only a member hears all.",
 				"With --user it signs in as a user, and gets what the application sends to the " +
 					"user. Without --user it takes at least one channel.",
+				"With --resume it comes back after a cut, and prints what it has missed, if the " +
+					"server keeps that (REVERB_RESUME_SECONDS). If something is missing, a line " +
+					"on standard error says so.",
 			},
 			Takes: "one or more channels, or --user", Min: 1, Max: -1, Instead: []string{"user"},
 			Flags: []Flag{
 				{Name: "user", Value: "ID", Help: "sign in as this user"},
 				{Name: "join", Help: "join presence channels as a member, instead of watching " +
 					"them unseen"},
+				{Name: "resume", Help: "connect again after a cut, and print what was missed"},
 				{Name: "time", Help: "begin each line with the time of day"},
 				{Name: "json", Help: "print each event as an object on a line: at, channel, " +
 					"event, user_id, data"},

@@ -115,3 +115,32 @@ func (c *Config) compareDump(given string, b []byte) {
 			"not true", given)
 	}
 }
+
+// judgeResume warns of what means nothing in keeping events for clients that come back.
+func (c *Config) judgeResume() {
+	s := c.Setting("REVERB_RESUME_SECONDS")
+	what := s.assignment() + " (" + s.Origin + ")"
+	kept := c.app.ResumeLife > 0
+	for _, a := range c.Apps {
+		if a.ResumeLife > 0 && !kept {
+			kept, what = true, "resume_seconds of app "+show.Text(a.ID)
+		}
+	}
+	switch {
+	case kept && c.Scaling.Enabled:
+		c.Warn("%s does nothing yet with REVERB_SCALING_ENABLED=true: nodes keep no events for "+
+			"clients that come back; leave it out, or run one server without scaling", what)
+	case !kept && len(c.Problems) == 0:
+		var idle []string
+		for _, name := range []string{"REVERB_RESUME_EVENTS", "REVERB_RESUME_BYTES",
+			"REVERB_RESUME_CHANNELS"} {
+			if s := c.Setting(name); s.Value != "" && s.Origin != "default" {
+				idle = append(idle, s.assignment())
+			}
+		}
+		if idle != nil {
+			c.Warn("%s: nothing is kept without REVERB_RESUME_SECONDS, such as 120, or "+
+				"resume_seconds of an app in a list", strings.Join(idle, ", "))
+		}
+	}
+}

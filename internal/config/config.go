@@ -282,6 +282,7 @@ func (c *Config) checkTogether() {
 	if c.Scaling.Enabled {
 		c.checkRedis()
 	}
+	c.judgeResume()
 }
 
 // judge tells what is wrong with a variable that is needed: the error of its reading, or else the

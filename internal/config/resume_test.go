@@ -57,3 +57,34 @@ func TestResumeProblems(t *testing.T) {
 		}
 	}
 }
+
+// TestResumeMeansNothing has what is kept nowhere, and what is said of it.
+func TestResumeMeansNothing(t *testing.T) {
+	list := `REVERB_APPS=[{"app_id":"5","key":"a","secret":"s","resume_seconds":60}]`
+	const scaling = "REVERB_SCALING_ENABLED=true"
+	const does = " does nothing yet with REVERB_SCALING_ENABLED=true: nodes keep no events for " +
+		"clients that come back; leave it out, or run one server without scaling"
+	const nothing = ": nothing is kept without REVERB_RESUME_SECONDS, such as 120, or " +
+		"resume_seconds of an app in a list"
+	for _, tt := range []struct {
+		env  []string
+		want string
+	}{
+		{append(app1, "REVERB_RESUME_SECONDS=120", "REVERB_RESUME_EVENTS=7"), ""},
+		{append(app1, scaling), ""},
+		{append(app1, scaling, "REVERB_RESUME_SECONDS=120"),
+			`REVERB_RESUME_SECONDS="120" (environment)` + does},
+		{[]string{list, scaling}, "resume_seconds of app 5" + does},
+		{[]string{list, "REVERB_RESUME_CHANNELS=a"}, ""},
+		{[]string{"REVERB_RESUME_SECONDS=120", "REVERB_RESUME_CHANNELS=a"}, ""},
+		{append(app1, "REVERB_RESUME_EVENTS=7", "REVERB_RESUME_SECONDS=0",
+			"REVERB_RESUME_CHANNELS="), `REVERB_RESUME_EVENTS="7"` + nothing},
+		{append(app1, "REVERB_RESUME_BYTES=1G", "REVERB_RESUME_CHANNELS=a"),
+			`REVERB_RESUME_BYTES="1G", REVERB_RESUME_CHANNELS="a"` + nothing},
+	} {
+		env := append([]string{"REDIS_HOST=127.0.0.1"}, tt.env...)
+		if got := strings.Join(load(env, nil).Warnings, "\n"); got != tt.want {
+			t.Errorf("%q: got %q, want %q", tt.env, got, tt.want)
+		}
+	}
+}

@@ -109,7 +109,7 @@ func (s *fakeSource) Snapshot(time.Time) admin.Snapshot {
 	a.Kinds[0].Occupied, a.Kinds[0].Vacated = 5, 3
 	a.Hooks = []tallies.Figures{{Kind: "url", To: "a", Queued: 1, Delivered: 2},
 		{Kind: "url", To: "b", Queued: 3, Delivered: 4}}
-	return admin.Snapshot{
+	return admin.Snapshot{Resumed: admin.Resumed{Bytes: 2048, Recovered: 5},
 		Connections: 3,
 		Limit:       1000,
 		Memory:      admin.Memory{Used: 1 << 20, Limit: 1 << 30},
@@ -334,6 +334,7 @@ func TestTables(t *testing.T) {
 		code, out, _ := b.run(t, asked{Command: "status"})
 		for _, want := range []string{"reverb 9, pid 12, on 127.0.0.1:8080", "1h30m", "stopping",
 			"3 of 1000", "1.0 MiB of 1.0 GiB", "lag 1.2ms", "in step",
+			"\nresumed      2.0 KiB are kept; of subscriptions that came back, 5 got all that ",
 			"APP  CONNECTIONS  CHANNELS"} {
 			if !strings.Contains(out, want) || code != 0 {
 				t.Errorf("status lacks %q:\n%s", want, out)

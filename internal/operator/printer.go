@@ -271,7 +271,7 @@ func writeFigures(w io.Writer, f *figures) {
 	say("loops", "lag %s, %s wait for loops, %s for clients", show.Lag(f.Lag),
 		show.Bytes(float64(f.Backlog)), show.Bytes(float64(f.Queued)))
 	for _, v := range [][2]string{{"redis", f.Redis}, {"webhooks", f.Webhooks},
-		{"upgrades", f.Upgrades}} {
+		{"resumed", f.Resumed}, {"upgrades", f.Upgrades}} {
 		if v[1] != "" {
 			say(v[0], "%s", v[1])
 		}

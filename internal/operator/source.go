@@ -51,6 +51,7 @@ type figures struct {
 	MemoryLimit uint64    `json:"memory_limit"`       // bytes; 0: none
 	Redis       string    `json:"redis"`              // empty: there is no cluster
 	Webhooks    string    `json:"webhooks,omitempty"` // in words
+	Resumed     string    `json:"resumed,omitempty"`  // in words
 	Upgrades    string    `json:"upgrades,omitempty"` // in words
 	Lag         float64   `json:"lag_seconds"`        // the longest turn of a loop of late
 	Backlog     int64     `json:"backlog"`            // bytes that wait for loops
@@ -78,7 +79,7 @@ func (s *Server) figures(now time.Time) figures {
 	f := figures{Version: s.Version, PID: s.PID, Listening: s.Listening, Started: s.Started,
 		Now: now, State: snap.NotReady(), Connections: snap.Connections, Limit: snap.Limit,
 		MemoryUsed: snap.Memory.Used, MemoryLimit: snap.Memory.Limit, Webhooks: snap.Webhooks(now),
-		Upgrades: snap.Upgrades.String()}
+		Resumed: snap.Resumed.String(), Upgrades: snap.Upgrades.String()}
 	for _, l := range snap.Loops {
 		f.Lag = max(f.Lag, l.Lag.Seconds())
 		f.Backlog, f.Queued = f.Backlog+l.Backlog, f.Queued+l.Queued

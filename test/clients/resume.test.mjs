@@ -7,7 +7,7 @@ import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import Echo from 'laravel-echo';
 import { Server, Clients, authorizer, event, subscribed } from './server.mjs';
-import '../../web/resume.js';
+import { resume } from '../../web/index.js';
 
 const run = promisify(execFile);
 const EVENTS = process.env.REVERB_TEST_LONG ? 1000 : 300;
@@ -65,8 +65,8 @@ test(`${EVENTS} events and ${CUTS} cuts: every event once and in order with resu
   const near = new Clients({ port: cutter.port }, auth);
   const gaps = [];
   const clients = ['ann', 'bob', 'cat'].map((user) => near.make(user, 'app-key', quick));
-  for (const c of clients.slice(1)) globalThis.resume(c, { gap: (channel) => gaps.push(channel) });
-  globalThis.resume(new Echo({ broadcaster: 'reverb', key: 'app-key', client: clients[0] }), { gap: (channel) => gaps.push(channel) });
+  for (const c of clients.slice(1)) resume(c, { gap: (channel) => gaps.push(channel) });
+  resume(new Echo({ broadcaster: 'reverb', key: 'app-key', client: clients[0] }), { gap: (channel) => gaps.push(channel) });
   const plain = near.make('eve', 'app-key', quick);
   const everybody = [...clients, plain];
   const channels = clients.flatMap((c) => kinds.map((name) => follow(c, name)));
@@ -106,7 +106,7 @@ test(`${EVENTS} events and ${CUTS} cuts: every event once and in order with resu
 test('toOthers holds over a cut', async () => {
   const clients = new Clients({ port: cutter.port }, auth);
   const c = clients.make('ann', 'app-key', quick);
-  globalThis.resume(c);
+  resume(c);
   const channel = follow(c, 'private-own');
   await subscribed(channel);
   const before = c.connection.socket_id;
@@ -126,7 +126,7 @@ test('what is gone is told', async () => {
   const clients = new Clients({ port: proxy.port }, auth);
   const gaps = [];
   const c = clients.make('ann', 'app-key', quick);
-  globalThis.resume(c, { gap: (channel) => gaps.push(channel) });
+  resume(c, { gap: (channel) => gaps.push(channel) });
   const [channel, quiet] = [follow(c, 'news'), follow(c, 'quiet')];
   await Promise.all([channel, quiet].map(subscribed));
   proxy.cut();
@@ -143,7 +143,7 @@ test('a server without the feature changes nothing', async () => {
   const other = await Server.start();
   const clients = new Clients(other, auth);
   const c = clients.make('ann', 'app-key', quick);
-  globalThis.resume(c, { gap: () => assert.fail('a gap') });
+  resume(c, { gap: () => assert.fail('a gap') });
   const seen = [];
   c.connection.bind('message', (m) => seen.push(m.event));
   const channel = follow(c, 'news');
