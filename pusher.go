@@ -1289,10 +1289,13 @@ func (c *client) describe(h *handover.Connection) {
 	desk := c.app.hub.desks[c.loop.index]
 	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
 	c.conn.describe(h, func(from outqueue.Supplier) {
-		if s, ok := desk.Of(from); ok {
+		if s, to, ok := desk.Of(from); ok {
 			named := func(v handover.Subscription) bool { return v.Channel == s.Name() }
-			h.Pieces = append(h.Pieces,
-				handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)})
+			piece := handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)}
+			if j := to.(joiner); j.back != nil {
+				piece.Resume = j.back.Value
+			}
+			h.Pieces = append(h.Pieces, piece)
 			return
 		}
 		add := func(frame []byte) { h.Pieces = append(h.Pieces, handover.Piece{Bytes: frame}) }
@@ -1371,7 +1374,8 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 		if v.Place > 0 {
 			resend()
 			s := held[v.Place-1]
-			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, nil})
+			back := c.app.history.Wish(s.Name(), v.Resume)
+			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, back})
 		} else if c.out.Bytes() > maxQueueBytes/2 {
 			rest = append(rest, v.Bytes)
 		} else {
