@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -656,6 +657,27 @@ var serverStates = map[string]func(r *rig){
 	"has made room":         func(r *rig) { r.shortage().Relief.Unhold() },
 	"has room for one list": func(r *rig) { r.hub.openDesks(1) },
 	"stops":                 func(r *rig) { r.end() },
+	"takes its rings over":  (*rig).takeRingsOver,
+}
+
+// takeRingsOver has the rings forget all, and take over what they had, as at an upgrade.
+func (r *rig) takeRingsOver() {
+	var records [][]byte
+	err := r.hub.sections().Give(func(name string, record []byte, _ ...int) error {
+		if name == "rings" {
+			records = append(records, bytes.Clone(record))
+		}
+		return nil
+	})
+	set := r.app().settings.Load()
+	r.app().history.Configure("", 0, time.Now())
+	r.app().history.Configure(set.Secret, set.ResumeLife, time.Now())
+	for _, record := range records {
+		err = errors.Join(err, r.hub.sections().Take("rings", record))
+	}
+	if err != nil {
+		r.t.Error(err)
+	}
 }
 
 // Every ending has a word, a metric's label, and a reason that fits a close frame; every row of

@@ -1289,15 +1289,22 @@ func (c *client) describe(h *handover.Connection) {
 	desk := c.app.hub.desks[c.loop.index]
 	h.Subscriptions = c.subscriptions.Describe(h.Subscriptions, desk.Waits)
 	c.conn.describe(h, func(from outqueue.Supplier) {
-		if s, ok := desk.Of(from); ok {
+		if s, to, ok := desk.Of(from); ok {
 			named := func(v handover.Subscription) bool { return v.Channel == s.Name() }
-			h.Pieces = append(h.Pieces,
-				handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)})
+			piece := handover.Piece{Place: 1 + slices.IndexFunc(h.Subscriptions, named)}
+			if j := to.(joiner); j.back != nil {
+				piece.Resume = j.back.Value
+			}
+			h.Pieces = append(h.Pieces, piece)
 			return
 		}
-		history.Rest(from, func(b *broadcast) {
-			h.Pieces = append(h.Pieces, handover.Piece{Bytes: b.forConn(&c.conn)})
-		})
+		add := func(frame []byte) { h.Pieces = append(h.Pieces, handover.Piece{Bytes: frame}) }
+		if v, ok := from.(*history.Resent); ok {
+			for _, frame := range v.Left() {
+				add(frame)
+			}
+		}
+		history.Rest(from, func(b *broadcast) { add(b.forConn(&c.conn)) })
 	})
 }
 
@@ -1351,17 +1358,32 @@ func (c *client) restorePlaces(v *handover.Connection) (held []*subscription, er
 	return held, err
 }
 
-// restoreQueue puts into c's queue what has waited in another process.
+// restoreQueue puts into c's queue what has waited in another process. More than half of what a
+// client may let wait is the rest of a replay, which must not close it.
 func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
+	var rest [][]byte
+	resend := func() {
+		if len(rest) > 0 {
+			v := history.Resend(c, rest)
+			v.At = c.out.Restore(&c.loop.outs, outqueue.Piece{From: v})
+			c.touch()
+		}
+		rest = nil
+	}
 	for _, v := range all {
 		if v.Place > 0 {
+			resend()
 			s := held[v.Place-1]
-			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, nil})
+			back := c.app.history.Wish(s.Name(), v.Resume)
+			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, back})
+		} else if c.out.Bytes() > maxQueueBytes/2 {
+			rest = append(rest, v.Bytes)
 		} else {
 			c.out.Restore(&c.loop.outs, outqueue.Piece{Bytes: v.Bytes, Cut: v.Cut, Pong: v.Pong})
 			c.touch()
 		}
 	}
+	resend()
 }
 
 // closeUp is what the hub does when all connections of another process have come. orphan says that

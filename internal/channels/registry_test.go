@@ -37,9 +37,14 @@ type event struct {
 	posted int
 	to     Audience[*conn]
 	places [loops]int32
+	keep   func() // nil: nobody asks
 }
 
-func (e *event) Keep(string, time.Time) {}
+func (e *event) Keep(string, time.Time) {
+	if e.keep != nil {
+		e.keep()
+	}
+}
 
 func (e *event) Payload() []byte { return []byte(strconv.Itoa(e.number)) }
 func (e *event) Size() int       { return e.size }
@@ -880,6 +885,46 @@ func TestReservedNames(t *testing.T) {
 	}
 	if got := r.Stats(a, e.Channels[0], now0); !reflect.DeepEqual(got, protocol.Stats{}) {
 		t.Errorf("got %+v", got)
+	}
+}
+
+// moment is an Ask of a test.
+type moment func()
+
+func (m moment) Moment(time.Time) { m() }
+
+// An event is kept, and a subscriber's moment is noted, under the lock that orders them; an event
+// is kept before anybody has it.
+func TestMoments(t *testing.T) {
+	r := New[*conn, *event](1, indexOf)
+	a := r.NewApp("a", nil)
+	var told []string
+	note := func(what, channel string) func() {
+		return func() {
+			if sh, _ := r.place(a, channel); sh.mu.TryLock() {
+				t.Errorf("%s of %s outside of the lock", what, channel)
+				sh.mu.Unlock()
+			}
+			told = append(told, what)
+		}
+	}
+	for _, channel := range []string{"x", "cache-x", "presence-x"} {
+		p := &Place[*conn, *event]{App: a, Name: channelName(channel), Conn: &conn{},
+			Member: &protocol.Member{ID: "1"}, Ask: moment(note("moment", channel))}
+		s, _ := r.Join(p, 0, nil, now0)
+		if channel == "presence-x" {
+			r.Look(s.Members(), false, p.Ask, now0)
+		}
+		e := new(event)
+		e.keep = func() {
+			if note("kept", channel)(); e.posted > 0 {
+				t.Errorf("an event of %s is kept when it has gone out", channel)
+			}
+		}
+		r.Publish(a, p.Name, e, protocol.SocketID{}, false, now0)
+	}
+	if got := strings.Join(told, " "); got != "moment kept moment kept moment kept" {
+		t.Errorf("got %s", got)
 	}
 }
 

@@ -61,6 +61,8 @@ type Piece struct {
 	Cut   bool   // its beginning has been written
 	Pong  bool
 	Place int // 1 + the subscription whose list of members comes here; 0: none
+	// of a place: what the subscription has said of resuming, as JSON; empty: nothing
+	Resume []byte
 }
 
 // Subscription is a place on a channel.
@@ -121,6 +123,7 @@ const (
 	tagCut
 	tagPong
 	tagPlace
+	tagResume
 )
 
 const (
@@ -179,7 +182,8 @@ func (c *Connection) append(b []byte, long *sharer) []byte {
 			b = addBytes(b, tagBytes, v.Bytes, long)
 			b = addNumber(b, tagCut, yes(v.Cut))
 			b = addNumber(b, tagPong, yes(v.Pong))
-			return addNumber(b, tagPlace, v.Place)
+			b = addNumber(b, tagPlace, v.Place)
+			return addBytes(b, tagResume, v.Resume, long)
 		})
 	}
 	for i := range c.Subscriptions {
@@ -315,7 +319,8 @@ func (c *Connection) sound() bool {
 		return false
 	}
 	for _, v := range c.Pieces {
-		if v.Place < 0 || v.Place > len(c.Subscriptions) || v.Place > 0 && len(v.Bytes) > 0 {
+		if v.Place < 0 || v.Place > len(c.Subscriptions) || v.Place > 0 && len(v.Bytes) > 0 ||
+			v.Place == 0 && len(v.Resume) > 0 {
 			return false
 		}
 	}
@@ -440,6 +445,8 @@ func (r *reader) piece(record []byte, shared [][]byte) (v Piece) {
 			v.Pong = f.n != 0
 		case tagPlace:
 			v.Place = int(min(f.n, 1<<30))
+		case tagResume:
+			v.Resume = in.slice(f, shared)
 		}
 	}
 	r.inherit(in)

@@ -98,7 +98,9 @@ func drawn(rng *rand.Rand, shared [][]byte) *Connection {
 		v := Piece{Cut: yes(), Pong: yes()}
 		switch n := rng.IntN(3); {
 		case n == 0 && len(c.Subscriptions) > 0:
-			v.Place = 1 + rng.IntN(len(c.Subscriptions))
+			if v.Place = 1 + rng.IntN(len(c.Subscriptions)); yes() {
+				v.Resume = []byte("r" + text(99))
+			}
 		case n == 1:
 			v.Bytes = shared[rng.IntN(len(shared))]
 		default:

@@ -12,14 +12,19 @@ const ahead = 64 << 10
 
 // Conn is the connection that gets a replay. Only its loop calls the methods, but Post.
 type Conn[E Event] interface {
-	// Post runs a task on the loop.
-	Post(task func())
+	Places
 	// Frame is an event as the connection gets it. It is called once for each event that is sent.
 	Frame(e E) []byte
 	// Push puts frames at the end of the queue, as Queue.Push does.
 	Push(frame []byte)
 	// Reserve keeps a place at the end of the queue; nil: the queue takes nothing more.
 	Reserve(from outqueue.Supplier) *outqueue.Place
+}
+
+// Places are those of a connection's queue.
+type Places interface {
+	// Post runs a task on the loop.
+	Post(task func())
 	// Behind keeps a place right behind a place of the queue.
 	Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place
 	// Supply gives a place its bytes.
@@ -93,3 +98,45 @@ func Rest[E Event](from outqueue.Supplier, yield func(E)) (is bool) {
 	}
 	return is
 }
+
+// Resent is the rest of a replay that another process has begun, as frames, in the queue of a
+// connection again. It is ready as slowly as a flow, and counts as one.
+type Resent struct {
+	At   *outqueue.Place // of the frames; set by the caller
+	to   Places
+	left [][]byte
+}
+
+var _ outqueue.Supplier = (*Resent)(nil)
+
+// Resend makes the supplier of frames, which it owns from now on.
+func Resend(to Places, frames [][]byte) *Resent { return &Resent{to: to, left: frames} }
+
+// Left are the frames that are still to be sent. They stay.
+func (v *Resent) Left() [][]byte { return v.left }
+
+// Wanted is part of outqueue.Supplier.
+func (v *Resent) Wanted() { v.to.Post(v.supply) }
+
+// supply gives the place its bytes, and keeps the next place for the rest.
+func (v *Resent) supply() {
+	n := 0
+	for size := 0; n < len(v.left); n++ {
+		if size += len(v.left[n]); size > ahead && n > 0 {
+			break
+		}
+	}
+	if n == 0 {
+		return // the connection has gone
+	}
+	b := slices.Concat(v.left[:n]...)
+	if n < len(v.left) {
+		rest := Resend(v.to, v.left[n:])
+		rest.At = v.to.Behind(v.At, rest)
+	}
+	v.left = nil
+	v.to.Supply(v.At, b)
+}
+
+// Dropped is part of outqueue.Supplier.
+func (v *Resent) Dropped() { v.left = nil }

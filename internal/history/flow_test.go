@@ -126,3 +126,53 @@ func TestFlow(t *testing.T) {
 		}
 	}
 }
+
+// Frames of another process come whole and in order, and no more than is ahead is ready; what is
+// left for a third process is what has not come.
+func TestResend(t *testing.T) {
+	for seed := range uint64(100) {
+		random := rand.New(rand.NewPCG(seed, 4))
+		c := &taker{pool: outqueue.NewPool(1000, 10)}
+		c.Push([]byte(strings.Repeat("a", 2000))) // more than the limit
+		var frames [][]byte
+		all := strings.Repeat("a", 2000)
+		for i := range 1 + random.IntN(50) {
+			frame := fmt.Sprintf("%d%s;", i, strings.Repeat(".", random.IntN(1+40<<(seed%9))))
+			frames, all = append(frames, []byte(frame)), all+frame
+		}
+		v := Resend(c, frames)
+		v.At = c.q.Restore(&c.pool, outqueue.Piece{From: v})
+		cut := random.IntN(4)
+		for steps := 0; !c.q.Empty() || len(c.tasks) > 0; steps++ {
+			if cut == 0 && steps == 5 {
+				left := c.got.String()
+				c.q.Pieces(func(v outqueue.Piece) bool {
+					if left += string(v.Bytes); v.From != nil {
+						for _, b := range v.From.(*Resent).Left() {
+							left += string(b)
+						}
+					}
+					return true
+				})
+				if left != all {
+					t.Fatalf("seed %d: %d bytes go on, of %d", seed, len(left), len(all))
+				}
+			}
+			if cut == 1 && steps == 5 {
+				c.q.Shut(&c.pool)
+				c.run()
+				break
+			}
+			c.write(1 + random.IntN(100_000))
+			if random.IntN(2) == 0 {
+				c.run()
+			}
+			if c.q.Bytes() > 2000+2*outqueue.PlaceBytes {
+				t.Fatalf("seed %d: a replay counts %d bytes", seed, c.q.Bytes())
+			}
+		}
+		if got := c.got.String(); !strings.HasPrefix(all, got) || cut != 1 && got != all {
+			t.Fatalf("seed %d: got %d bytes, want %d", seed, len(got), len(all))
+		}
+	}
+}

@@ -97,6 +97,8 @@ func (k *keys) number(mark uint64, text string) (number uint64, ok bool) {
 const (
 	stampBegin = `,"offset":"`
 	stampEnd   = `"}`
+	// unstamped is no offset, and stands where nobody stamps: the app keeps nothing any more.
+	unstamped = "AAAAAAAAAAAAAAAAAAAAAAAA"
 	// StampBytes is how many bytes Room adds.
 	StampBytes = len(stampBegin) + OffsetBytes + len(stampEnd) - 1
 )
@@ -104,7 +106,7 @@ const (
 // Room makes room for an offset in a message, which is a JSON object.
 func Room(message []byte) []byte {
 	message = append(message[:len(message)-1], stampBegin...)
-	return append(append(message, make([]byte, OffsetBytes)...), stampEnd...)
+	return append(append(message, unstamped...), stampEnd...)
 }
 
 // Stamp writes an offset into the room at the end of b.

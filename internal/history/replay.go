@@ -29,6 +29,7 @@ type Ask struct {
 // the subscriber owns it, but for Moment.
 type Wish[E Event] struct {
 	Ask
+	Value     []byte // that the wish was read from
 	app       *App[E]
 	channel   string
 	Recovered bool       // known after Answer: it gets all that it has missed
@@ -45,7 +46,7 @@ func (a *App[E]) Wish(channel string, value []byte) *Wish[E] {
 	if ask == nil {
 		return nil
 	}
-	return &Wish[E]{Ask: *ask, app: a, channel: channel}
+	return &Wish[E]{Ask: *ask, Value: value, app: a, channel: channel}
 }
 
 // Look is a wish that only gets the moment; nil: the channel keeps nothing.

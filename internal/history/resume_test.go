@@ -1,6 +1,7 @@
 package history
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -258,6 +259,44 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// A replay ends at the mark: what comes after it is live. This holds also if the ring has lost what
+// was at the mark.
+func TestMark(t *testing.T) {
+	r := New[*event](Limits{Events: 3, Bytes: 1 << 20})
+	a := newTestApp(r, "a")
+	var all []*event
+	more := func() {
+		e := &event{name: len(all)}
+		all = append(all, e)
+		a.Append("x", e, start)
+	}
+	more()
+	more()
+	ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: all[0].at, Mark: a.Mark("x", start)}
+	more()
+	answer, replay := a.resume("x", ask, start)
+	if !answer.Recovered || answer.Offset != all[1].at || replay == nil ||
+		len(replay.left) != 1 || replay.left[0].event != all[1] {
+		t.Errorf("got %+v, %+v", answer, replay)
+	}
+	for range 3 {
+		more()
+	}
+	if r.pinned == 0 {
+		t.Error("an event that is on its way does not count")
+	}
+	if replay.close(); r.pinned != 0 {
+		t.Errorf("%d bytes stay pinned", r.pinned)
+	}
+	if answer, _ = a.resume("x", ask, start); answer.Recovered {
+		t.Error("what is gone was recovered")
+	}
+	ask.Offset = all[1].at
+	if answer, replay = a.resume("x", ask, start); !answer.Recovered || replay != nil {
+		t.Errorf("nothing was missed, got %+v, %+v", answer, replay)
+	}
+}
+
 // What slow clients have still to get is bounded.
 func TestCrowded(t *testing.T) {
 	r := New[*event](Limits{Events: 100, Bytes: 10_000})
@@ -320,6 +359,9 @@ func FuzzParseAsk(f *testing.F) {
 func TestStamp(t *testing.T) {
 	const message = `{"event":"a","data":"{}"}`
 	b := Room([]byte(message))
+	if !json.Valid(b) { // an app that keeps nothing since a moment ago stamps nothing
+		t.Errorf("not stamped: %q", b)
+	}
 	var at Offset
 	copy(at[:], strings.Repeat("x", OffsetBytes))
 	Stamp(b, at)

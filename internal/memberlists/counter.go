@@ -66,13 +66,13 @@ func (c *Counter[K, M]) Leave(key K) {
 // Waits says whether key has a place and no list yet.
 func (c *Counter[K, M]) Waits(key K) bool { return c.waiting[key] != nil }
 
-// Of returns the key whose place in a send queue has this supplier.
-func (c *Counter[K, M]) Of(from outqueue.Supplier) (key K, ok bool) {
+// Of returns the key and the taker whose place in a send queue has this supplier.
+func (c *Counter[K, M]) Of(from outqueue.Supplier) (key K, t Taker[M], ok bool) {
 	v, ok := from.(*place[K, M])
 	if ok {
-		key = v.key
+		key, t = v.key, v.taker
 	}
-	return key, ok
+	return key, t, ok
 }
 
 // All calls yield for every key that waits, until yield returns false.

@@ -2,43 +2,15 @@
 // while their connections are cut at random moments by a proxy, by themselves, and by the server.
 import { after, before, test } from 'node:test';
 import assert from 'node:assert/strict';
-import { connect, createServer } from 'node:net';
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import Echo from 'laravel-echo';
 import { Server, Clients, authorizer, event, subscribed } from './server.mjs';
 import { resume } from '../../web/index.js';
+import { Cutter, CUTS, kinds, random } from './cutter.mjs';
 
 const run = promisify(execFile);
 const EVENTS = process.env.REVERB_TEST_LONG ? 1000 : 300;
-const CUTS = process.env.REVERB_TEST_LONG ? 50 : 5;
-const kinds = ['news', 'private-news', 'private-encrypted-news', 'cache-news', 'presence-news'];
-
-// Cutter is a proxy that cuts what it carries.
-class Cutter {
-  constructor(to) { Object.assign(this, { to, open: new Set(), cuts: 0 }); }
-
-  async start() {
-    this.server = createServer((client) => {
-      const far = connect(this.to, '127.0.0.1');
-      const pair = () => { client.destroy(); far.destroy(); this.open.delete(pair); };
-      this.open.add(pair);
-      for (const s of [client, far]) s.on('error', pair).on('close', pair);
-      client.pipe(far).pipe(client);
-    });
-    await new Promise((resolve) => this.server.listen(0, '127.0.0.1', resolve));
-    this.port = this.server.address().port;
-    return this;
-  }
-
-  cut() { for (const pair of [...this.open]) { this.cuts++; pair(); } }
-  close() { this.cut(); this.server.close(); }
-}
-
-// random draws numbers from a seed.
-function random(seed) {
-  return (n) => { seed = (Math.imul(seed, 1664525) + 1013904223) >>> 0; return Math.floor(seed / 2 ** 32 * n); };
-}
 
 let server, library, auth, cutter;
 before(async () => {

@@ -27,7 +27,8 @@
 //	a closes           a's socket is closed
 //	a < TEXT           what a has got since it was last looked at: one line for each message,
 //	                   all of them, each to the byte, and "deflated" before those that came
-//	                   compressed; "a <" stands for nothing
+//	                   compressed; "a <" stands for nothing. $?x in a line stands for a word of
+//	                   letters, digits, - and _, which $x stands for in later steps
 //	GET PATH           a signed request of the application, and
 //	POST PATH BODY
 //	key K POST …       the same with K as its Idempotency-Key
@@ -143,6 +144,7 @@ var (
 	numbers    = regexp.MustCompile(`^(\d+)\.\.(\d+)$`)
 	word       = regexp.MustCompile(`\$\w+`)
 	repetition = regexp.MustCompile(`\{\{(.+?)\*(\d+)\}\}`)
+	unknown    = regexp.MustCompile(`\$\?(\w+)`)
 	signature  = regexp.MustCompile(`\$sign\((.*?)\|(.*?)\)`)
 )
 
@@ -241,7 +243,7 @@ func (s *Server) Close() {
 func (s *Scene) Play(t testing.TB, server *Server) {
 	t.Helper()
 	p := &player{Server: server, lines: s.lines, clients: map[string]*Client{},
-		requests: map[string]*request{}}
+		requests: map[string]*request{}, words: map[string]string{}}
 	for len(p.lines) > 0 && !t.Failed() {
 		number := p.lines[0].number
 		got, want, err := p.step()
@@ -276,6 +278,7 @@ type player struct {
 	lines    []line // that are left
 	clients  map[string]*Client
 	requests map[string]*request // that may be answered later
+	words    map[string]string   // that $?NAME has stood for
 	last     answer
 }
 
@@ -311,7 +314,8 @@ func (p *player) step() (got, want string, err error) {
 			lines = append(lines, p.expand(p.lines[0].text)[len(who)+3:])
 			p.lines = p.lines[1:]
 		}
-		return p.clients[who].Take(), strings.Join(lines, "\n"), nil
+		got = p.clients[who].Take()
+		return got, p.learn(got, strings.Join(lines, "\n")), nil
 	default:
 		var known bool
 		if known, err = p.ask(text); !known {
@@ -325,6 +329,31 @@ func (p *player) step() (got, want string, err error) {
 		p.Settle()
 	}
 	return got, want, err
+}
+
+// learn notes the words that $?NAME stands for. It returns got if that is want with these words.
+func (p *player) learn(got, want string) string {
+	if !unknown.MatchString(want) {
+		return want
+	}
+	text := unknown.ReplaceAllString(want, "\x00${1}\x00")
+	pattern := "^"
+	var names []string
+	for i, part := range strings.Split(text, "\x00") {
+		if i%2 == 0 {
+			pattern += regexp.QuoteMeta(part)
+		} else {
+			pattern, names = pattern+`([\w-]+)`, append(names, part)
+		}
+	}
+	m := regexp.MustCompile(pattern + "$").FindStringSubmatch(got)
+	if m == nil {
+		return want
+	}
+	for i, name := range names {
+		p.words[name] = m[i+1]
+	}
+	return got
 }
 
 // trim cuts got where want has "...".
@@ -414,12 +443,15 @@ func (p *player) act(who, verb, argument string) (known bool, err error) {
 	return true, err
 }
 
-// expand replaces $a by a socket ID, $sign(SECRET|TEXT) by a signature, and {{x*200}} by repeated
-// text.
+// expand replaces $a by a socket ID, a noted $x by its word, $sign(SECRET|TEXT) by a signature, and
+// {{x*200}} by repeated text.
 func (p *player) expand(text string) string {
 	text = strings.ReplaceAll(text, `\xff`, "\xff")
 	for name, c := range p.clients {
 		text = replace(text, name, c.ID())
+	}
+	for name, value := range p.words {
+		text = replace(text, name, value)
 	}
 	text = signature.ReplaceAllStringFunc(text, func(s string) string {
 		m := signature.FindStringSubmatch(s)

@@ -152,6 +152,7 @@ func TestWrongScenes(t *testing.T) {
 		"a connects\na > x":        "f: One: at the end a has got\n81 x",
 		"a connects\na > x\na < {{y*2000}}": "f:4: got\n81 x\nwant\n" +
 			strings.Repeat("y", 1000) + "... (2000 bytes)",
+		"a connects\na > x1\na < $?x\na < 2":   "f:4: got\n81 x1\nwant\n$?x\n2",
 		"given that":                           "f:2: got\nthis\nwant\nthat",
 		"admin GET /x\n= 404 /x":               "f:3: got\n200 /x\nwant\n404 /x",
 		"admin GET /x\n= 404...":               "f:3: got\n200 /x\nwant\n404...",

@@ -413,10 +413,15 @@ func (q *Queue) Pieces(yield func(Piece) bool) {
 	}
 }
 
-// Restore puts a piece without From at the end, whatever the limit says.
-func (q *Queue) Restore(p *Pool, v Piece) {
-	q.append(p, p.take(v.Bytes), len(v.Bytes))
-	q.last.cut, q.last.pong = v.Cut, v.Pong
+// Restore puts a piece at the end, whatever the limit says, and returns its place if it has From.
+func (q *Queue) Restore(p *Pool, v Piece) *Place {
+	k := p.take(v.Bytes)
+	if v.From != nil {
+		k.place = &Place{from: v.From, link: k}
+	}
+	q.append(p, k, k.weight())
+	k.cut, k.pong = v.Cut, v.Pong
+	return k.place
 }
 
 // All calls yield for each slice that waits, in order; a place that waits has no slice. Only tests
