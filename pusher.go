@@ -263,9 +263,9 @@ func newEventBroadcast(a *app, name, data []byte, channel, user string, except p
 func (b *broadcast) Payload() []byte { return b.payload() }
 
 // Keep is part of channels.Event.
-func (b *broadcast) Keep(channel string, now time.Time) {
+func (b *broadcast) Keep(channel string, heard bool, now time.Time) {
 	if b.kept {
-		b.app.history.Append(channel, b, now)
+		b.app.history.Append(channel, b, heard, now)
 	}
 }
 

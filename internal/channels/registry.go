@@ -68,7 +68,8 @@ type Event[C any] interface {
 	// wait, and must not call the registry. It must not retain on.
 	Post(channel string, to Audience[C], on []int32)
 	// Keep is called before Post, under the same lock and with its rules, for what Publish gives.
-	Keep(channel string, now time.Time)
+	// heard says that the channel has a place.
+	Keep(channel string, heard bool, now time.Time)
 	Payload() []byte // the message
 	Size() int       // the bytes that it takes as a last event
 }
@@ -497,7 +498,7 @@ func (r *Registry[C, E]) Publish(a *App[C], name protocol.Name, e E, except prot
 	}
 	sh, _, ch := r.lock(a, name.String())
 	defer sh.mu.Unlock()
-	e.Keep(name.String(), now)
+	e.Keep(name.String(), ch != nil && ch.count > 0, now)
 	if ch != nil {
 		r.postLocked(sh, ch, e, except)
 	} else {

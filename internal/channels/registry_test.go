@@ -40,7 +40,7 @@ type event struct {
 	keep   func() // nil: nobody asks
 }
 
-func (e *event) Keep(string, time.Time) {
+func (e *event) Keep(string, bool, time.Time) {
 	if e.keep != nil {
 		e.keep()
 	}

@@ -149,11 +149,11 @@ func (a *simApp) Event(message []byte, except protocol.SocketID, at time.Time) *
 	return &simCast{app: a, text: string(message), except: except, posted: at}
 }
 
-func (c *simCast) Except() protocol.SocketID { return c.except }
-func (c *simCast) At() time.Time             { return c.posted }
-func (c *simCast) Keep(string, time.Time)    {}
-func (c *simCast) Payload() []byte           { return []byte(c.text) }
-func (c *simCast) Size() int                 { return len(c.text) }
+func (c *simCast) Except() protocol.SocketID    { return c.except }
+func (c *simCast) At() time.Time                { return c.posted }
+func (c *simCast) Keep(string, bool, time.Time) {}
+func (c *simCast) Payload() []byte              { return []byte(c.text) }
+func (c *simCast) Size() int                    { return len(c.text) }
 
 // Post gives the event to the loops, and reads what it says of a user.
 func (c *simCast) Post(channel string, to channels.Audience[*simSeat], on []int32) {

@@ -129,11 +129,11 @@ func (a *tenant) Event(message []byte, except protocol.SocketID, at time.Time) *
 	return &note{a, string(message), except, at}
 }
 
-func (n *note) Except() protocol.SocketID { return n.except }
-func (n *note) At() time.Time             { return n.at }
-func (n *note) Keep(string, time.Time)    {}
-func (n *note) Payload() []byte           { return []byte(n.text) }
-func (n *note) Size() int                 { return len(n.text) }
+func (n *note) Except() protocol.SocketID    { return n.except }
+func (n *note) At() time.Time                { return n.at }
+func (n *note) Keep(string, bool, time.Time) {}
+func (n *note) Payload() []byte              { return []byte(n.text) }
+func (n *note) Size() int                    { return len(n.text) }
 func (n *note) Post(channel string, to channels.Audience[*guest], on []int32) {
 	if on == nil || on[0] == 0 {
 		return

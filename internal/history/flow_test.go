@@ -66,11 +66,11 @@ func TestFlow(t *testing.T) {
 		r := New[*event](Limits{Events: 1000, Bytes: 1 << 30})
 		a := newTestApp(r, "a")
 		first := &event{}
-		a.Append("x", first, start)
+		a.Append("x", first, true, start)
 		var want []string
 		for i := range random.IntN(60) {
 			e := &event{name: i, size: random.IntN(1 + 40<<(seed%9))}
-			a.Append("x", e, start)
+			a.Append("x", e, true, start)
 			want = append(want, fmt.Sprint(i, pad(e), ";"))
 		}
 		w := &Wish[*event]{Ask: Ask{Epoch: epochOf(r, a, "x"), Offset: first.at}, app: a,

@@ -123,7 +123,7 @@ func TestExactly(t *testing.T) {
 				if len(clients) > 0 && random.IntN(3) == 0 {
 					e.except = clients[random.IntN(len(clients))].id
 				}
-				ch.app.Append(ch.name, e, now)
+				ch.app.Append(ch.name, e, true, now)
 				ch.all = append(ch.all, e)
 			case k == 5:
 				ask := &Ask{Mark: ch.app.Mark(ch.name, now)}
@@ -214,9 +214,9 @@ func TestForged(t *testing.T) {
 	var all []*event
 	for i := range 5 {
 		all = append(all, &event{name: i})
-		a.Append("x", all[i], start)
-		a.Append("y", &event{}, start)
-		b.Append("x", &event{}, start)
+		a.Append("x", all[i], true, start)
+		a.Append("y", &event{}, true, start)
+		b.Append("x", &event{}, true, start)
 	}
 	why := func(app *App[*event], channel, epoch, offset string) reason {
 		ask := &Ask{Epoch: epoch, Offset: offset, Mark: app.Mark(channel, start)}
@@ -268,7 +268,7 @@ func TestMark(t *testing.T) {
 	more := func() {
 		e := &event{name: len(all)}
 		all = append(all, e)
-		a.Append("x", e, start)
+		a.Append("x", e, true, start)
 	}
 	more()
 	more()
@@ -304,9 +304,9 @@ func TestCrowded(t *testing.T) {
 	refused := 0
 	for range 50 {
 		first := &event{size: 100}
-		a.Append("x", first, start)
+		a.Append("x", first, true, start)
 		for range 9 {
-			a.Append("x", &event{size: 500}, start)
+			a.Append("x", &event{size: 500}, true, start)
 		}
 		ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: a.Mark("x", start)}
 		if r.reason(func() { a.resume("x", ask, start) }) == crowded {
@@ -324,10 +324,10 @@ func TestFair(t *testing.T) {
 	r := New[*event](Limits{Events: 1000, Bytes: 50_000})
 	a, b := newTestApp(r, "a"), newTestApp(r, "b")
 	for range 10 {
-		a.Append("quiet", &event{size: 100}, start)
+		a.Append("quiet", &event{size: 100}, true, start)
 	}
 	for i := range 5000 {
-		b.Append(fmt.Sprint("loud", i%50), &event{size: 100}, start)
+		b.Append(fmt.Sprint("loud", i%50), &event{size: 100}, true, start)
 	}
 	if g := a.rings["quiet"]; g == nil || g.count != 10 {
 		t.Error("the quiet app has lost events")
@@ -342,7 +342,7 @@ func FuzzParseAsk(f *testing.F) {
 	f.Add([]byte(`{"sockets":[1]}`))
 	r := New[*event](Limits{Events: 10, Bytes: 1 << 20})
 	a := newTestApp(r, "a")
-	a.Append("x", &event{}, start)
+	a.Append("x", &event{}, true, start)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		ask := parseAsk(b)
 		if ask == nil {
@@ -373,5 +373,24 @@ func TestStamp(t *testing.T) {
 	}
 	if got := Bare(b); string(got) != message {
 		t.Errorf("bare: %s", got)
+	}
+}
+
+// An event that nobody can miss takes no room: nobody has been subscribed to its channel.
+func TestUnheard(t *testing.T) {
+	r := New[*event](Limits{Events: 10, Bytes: 1 << 20})
+	a := newTestApp(r, "a")
+	e := &event{}
+	if a.Append("x", e, false, start); r.Bytes() != 0 || e.at != "" {
+		t.Errorf("%d bytes for nobody, at %q", r.Bytes(), e.at)
+	}
+	a.Mark("x", start)
+	a.Vacant("x", start)
+	if a.Append("x", e, false, start.Add(time.Second)); e.at == "" {
+		t.Error("an event that somebody can miss is not kept")
+	}
+	r.expire(start.Add(time.Hour))
+	if a.Append("x", e, false, start.Add(time.Hour)); r.Bytes() != 0 {
+		t.Error("an event after the time is kept")
 	}
 }

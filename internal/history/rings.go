@@ -196,14 +196,15 @@ func (a *App[E]) Configure(secret string, life time.Duration, now time.Time) {
 type Mark struct{ epoch, number uint64 }
 
 // Append gives an event the next number of its channel, keeps it, and stamps it. The caller keeps
-// the events of a channel in order.
-func (a *App[E]) Append(channel string, e E, now time.Time) {
+// the events of a channel in order. If heard is not set, nobody is subscribed: then the event is
+// kept only if somebody was, a moment ago.
+func (a *App[E]) Append(channel string, e E, heard bool, now time.Time) {
 	r := a.all
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	p := a.policy.Load()
 	r.expireLocked(a, p, now)
-	if p.life == 0 {
+	if p.life == 0 || !heard && a.rings[channel] == nil {
 		return
 	}
 	g := r.ringLocked(a, p, channel, now)

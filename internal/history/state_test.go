@@ -43,7 +43,7 @@ func TestState(t *testing.T) {
 				a.Vacant(channel, now)
 			default:
 				a.Append(channel, &event{size: random.IntN(9000),
-					except: protocol.SocketIDOf(uint64(random.IntN(3)))}, now)
+					except: protocol.SocketIDOf(uint64(random.IntN(3)))}, true, now)
 			}
 		}
 		records := 0
@@ -95,7 +95,7 @@ func FuzzState(f *testing.F) {
 	r := New[*event](Limits{Events: 5, Bytes: 100_000})
 	apps := map[string]*App[*event]{"a": newTestApp(r, "a")}
 	for i := range 7 {
-		apps["a"].Append("x", &event{size: i}, start)
+		apps["a"].Append("x", &event{size: i}, true, start)
 		apps["a"].Mark("y", start)
 	}
 	r.State(start, message, func(b []byte) error {
@@ -107,7 +107,7 @@ func FuzzState(f *testing.F) {
 		a := newTestApp(next, "a")
 		next.SetState(b, start, read)
 		bound(t, next, a)
-		a.Append("x", &event{size: 10}, start)
+		a.Append("x", &event{size: 10}, true, start)
 		next.expire(start.Add(time.Hour))
 		bound(t, next, a)
 	})

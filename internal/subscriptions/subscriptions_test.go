@@ -24,7 +24,7 @@ type event struct{ t *testing.T }
 func (e *event) Post(channel string, _ channels.Audience[*conn], _ []int32) {
 	e.t.Errorf("%s is told something", channel)
 }
-func (e *event) Keep(string, time.Time) {}
+func (e *event) Keep(string, bool, time.Time) {}
 
 func (e *event) Payload() []byte { return nil }
 func (e *event) Size() int       { return 0 }
