@@ -166,9 +166,9 @@ func tell(t testing.TB, addr string, n int, except, extra string, channels ...st
 	}
 }
 
-// TestResumeUpgrade upgrades a server again and again. Who comes back gets what was sent before and after an
-// upgrade, once and in order, but for what excluded it, whether it was away during the upgrade, was
-// there, or had a position of before the first one.
+// TestResumeUpgrade upgrades a server again and again. Who comes back gets what was sent before
+// and after an upgrade, once and in order, but for what excluded it, whether it was away during
+// the upgrade, was there, or had a position of before the first one.
 func TestResumeUpgrade(t *testing.T) {
 	upgrades := 2
 	if os.Getenv("REVERB_TEST_LONG") != "" {
