@@ -260,7 +260,7 @@ func newEventBroadcast(a *app, name, data []byte, channel, user string, except p
 }
 
 // Payload is part of channels.Event.
-func (b *broadcast) Payload() []byte { return b.payload() }
+func (b *broadcast) Payload() []byte { return history.Bare(b.payload()) }
 
 // Keep is part of channels.Event.
 func (b *broadcast) Keep(channel string, heard bool, now time.Time) {
@@ -271,9 +271,6 @@ func (b *broadcast) Keep(channel string, heard bool, now time.Time) {
 
 // Stamp is part of history.Event.
 func (b *broadcast) Stamp(at history.Offset) { history.Stamp(b.plain, at) }
-
-// bare is the message without its offset, which is none for a client that begins after it.
-func (b *broadcast) bare() []byte { return history.Bare(b.payload()) }
 
 // Size is part of channels.Event.
 func (b *broadcast) Size() int { return len(b.plain) }
@@ -485,7 +482,7 @@ func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
 	switch {
 	case j.back.Recovered:
 	case at.last != nil:
-		bare := encodeText(at.last.bare())
+		bare := encodeText(at.last.Payload())
 		j.c.noteSent(bare.payload())
 		more = bare.forConn(&j.c.conn)
 	case at.missed:
@@ -502,6 +499,11 @@ func (j joiner) formResumed(list *encodedText, at moment) (b, more []byte) {
 
 type wish = history.Wish[*broadcast]
 
+// endSlowReplay ends the connection that keeps others from getting what they have missed.
+var endSlowReplay = newEnding(1013,
+	"Too slow: what was missed was not taken in 30 seconds, and others wait for theirs",
+	"slow_replay")
+
 var _ history.Conn[*broadcast] = (*client)(nil)
 
 // Frame is part of history.Conn.
@@ -512,7 +514,12 @@ func (c *client) Frame(b *broadcast) []byte {
 
 func (c *client) Push(frame []byte)                              { c.queue(frame) }
 func (c *client) Reserve(from outqueue.Supplier) *outqueue.Place { return c.queueSupply(from) }
-func (c *client) Supply(at *outqueue.Place, b []byte)            { c.supply(at, b, nil) }
+func (c *client) TooSlow()                                       { c.close(endSlowReplay) }
+
+func (c *client) Supply(at *outqueue.Place, b []byte) {
+	c.out.SupplyCounted(&c.loop.outs, at, b)
+	c.touch()
+}
 
 func (c *client) Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place {
 	return c.out.PlaceBehind(&c.loop.outs, at, from)
@@ -959,7 +966,7 @@ func (c *client) subscribe(d protocol.Subscription) {
 		return
 	default:
 		full, p := false, c.place(name, m)
-		if back = c.app.history.Wish(d.Channel, d.Resume); back != nil {
+		if back = c.app.history.Wish(d.Channel, d.Resume, c.id); back != nil {
 			p.Ask = back
 		}
 		if s, last, full = engine.Join(c.app, p); full {
@@ -1017,7 +1024,7 @@ func (c *client) sendJoined(s *subscription, last *broadcast, back *wish) {
 	case back != nil && back.Recovered:
 		back.Flow(c, nil)
 	case last != nil && back != nil:
-		c.sendText(last.bare())
+		c.sendText(last.Payload())
 	case last != nil:
 		c.noteSent(last.payload())
 		c.sendEncoded(&last.encodedText)
@@ -1374,7 +1381,7 @@ func (c *client) restoreQueue(all []handover.Piece, held []*subscription) {
 		if v.Place > 0 {
 			resend()
 			s := held[v.Place-1]
-			back := c.app.history.Wish(s.Name(), v.Resume)
+			back := c.app.history.Wish(s.Name(), v.Resume, c.id)
 			c.app.hub.desks[c.loop.index].Join(s, joiner{c, s, back})
 		} else if c.out.Bytes() > maxQueueBytes/2 {
 			rest = append(rest, v.Bytes)
@@ -1663,7 +1670,7 @@ func (h *hub) Begin(a *app, events, channels int) (answers chan error) {
 func (h *hub) Send(a *app, e *protocol.Publish, name protocol.Name, now time.Time,
 	key *retries.Step, answers chan<- error) (here protocol.Stats, later bool) {
 	b := newEventBroadcast(a, e.Name, e.Data, name.String(), "", e.Except, now,
-		a.history.Keeps(name.String()))
+		!name.Kind().User && a.history.Keeps(name.String()))
 	here, later = h.engine.Publish(a, name, b, true, key, answers)
 	h.reports.Published(a.id, name.String(), e.Name, b.payload())
 	return here, later

@@ -16,8 +16,19 @@
     const pusher = from.connector?.pusher ?? from
     const connection = pusher.connection
     const positions = new Map() // channel -> { epoch, offset } of the last event handled
-    const live = new Set() // channels that this connection has answered for
+    const joined = new Set() // channels that have been joined, and not been left since
     const sockets = [] // what this page was called before, the last 8
+
+    function leave(channel) {
+      positions.delete(channel)
+      joined.delete(channel)
+    }
+
+    const unsubscribe = pusher.unsubscribe
+    pusher.unsubscribe = function (channel) {
+      leave(channel) // also when there is no connection to send it on
+      return unsubscribe.call(this, channel)
+    }
 
     const send = pusher.send_event
     pusher.send_event = function (name, data, channel) {
@@ -25,8 +36,7 @@
         const former = sockets.filter(id => id !== connection.socket_id)
         data = { ...data, resume: { ...positions.get(data.channel), sockets: former } }
       } else if (name === 'pusher:unsubscribe') {
-        positions.delete(data.channel)
-        live.delete(data.channel)
+        leave(data.channel)
       }
       return send.call(this, name, data, channel)
     }
@@ -39,20 +49,21 @@
       } catch {
         return
       }
-      const { event, channel, offset, resume } = message
+      const { event, channel, offset, resume } = message ?? {}
+      if (!channel || !pusher.channel(channel)?.subscribed) return // left meanwhile, or not joined yet
       if (event === SUCCEEDED) {
-        live.add(channel)
+        const before = joined.has(channel)
+        joined.add(channel)
         if (resume?.recovered) return
-        const missed = positions.delete(channel)
+        const missed = positions.delete(channel) || (resume && before)
         if (resume) positions.set(channel, { epoch: resume.epoch, offset: resume.offset })
         if (missed) gap(channel)
-      } else if (offset && live.has(channel) && positions.has(channel)) {
+      } else if (offset && positions.has(channel)) {
         positions.get(channel).offset = offset
       }
     }
 
     function connected() {
-      live.clear()
       if (sockets.at(-1) !== connection.socket_id) sockets.push(connection.socket_id)
       if (sockets.length > 8) sockets.shift()
       connection.connection.transport.bind('message', handled)

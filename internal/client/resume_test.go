@@ -53,8 +53,8 @@ func sent(channel, name, offset string) string {
 
 // resumed is what Resume does on these connections, one after the other. An empty one cannot be
 // made. asked are the values of resume in the subscriptions to a, one for each.
-func resumed(t *testing.T, l *listener, user string, connections ...*script) (err error,
-	asked []string) {
+func resumed(t *testing.T, l *listener, user string, connections ...*script) (asked []string,
+	err error) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		s := serve(t, func(nc net.Conn, r *bufio.Reader) {
@@ -87,7 +87,7 @@ func resumed(t *testing.T, l *listener, user string, connections ...*script) (er
 			}
 		}
 	}
-	return err, asked
+	return asked, err
 }
 
 // It asks from behind the last event that was handled, says what it was called, and tells what is
@@ -95,7 +95,7 @@ func resumed(t *testing.T, l *listener, user string, connections ...*script) (er
 func TestResume(t *testing.T) {
 	l := &listener{}
 	bye := &Closed{4009, "bye"}
-	err, asked := resumed(t, l, "",
+	asked, err := resumed(t, l, "",
 		&script{end: io.EOF, come: []string{connected("1.1"),
 			subscribed("a", `{"epoch":"x","offset":"0","recovered":false}`), subscribed("b", ""),
 			sent("a", "e", "1"), `{"event":"e","data":"1","channel":"a"}`}},
@@ -154,7 +154,7 @@ func TestResumeEnds(t *testing.T) {
 			`{"event":"pusher:signin_success","data":"{}"}`}},
 			"the server closes the connection: 4009 no"},
 	} {
-		err, _ := resumed(t, l, "7", tt.c)
+		_, err := resumed(t, l, "7", tt.c)
 		if err == nil || !strings.HasPrefix(err.Error(), tt.want) {
 			t.Errorf("got %v, want %s", err, tt.want)
 		}

@@ -19,6 +19,8 @@ type Conn[E Event] interface {
 	Push(frame []byte)
 	// Reserve keeps a place at the end of the queue; nil: the queue takes nothing more.
 	Reserve(from outqueue.Supplier) *outqueue.Place
+	// TooSlow ends the connection: it does not read, and others get no replay for that.
+	TooSlow()
 }
 
 // Places are those of a connection's queue.
@@ -27,7 +29,7 @@ type Places interface {
 	Post(task func())
 	// Behind keeps a place right behind a place of the queue.
 	Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place
-	// Supply gives a place its bytes.
+	// Supply gives a place its bytes, which count in the queue.
 	Supply(at *outqueue.Place, b []byte)
 }
 
@@ -57,7 +59,9 @@ func Flow[E Event](to Conn[E], replay *missed[E], behind *outqueue.Place) {
 		f.at = to.Behind(behind, f)
 	} else if f.at = to.Reserve(f); f.at == nil {
 		replay.close()
+		return
 	}
+	replay.waits(func() { to.Post(to.TooSlow) })
 }
 
 // Wanted is part of outqueue.Supplier.

@@ -16,6 +16,7 @@ type taker struct {
 	q     outqueue.Queue
 	tasks []func()
 	got   strings.Builder
+	slow  bool
 }
 
 func (c *taker) Post(task func())      { c.tasks = append(c.tasks, task) }
@@ -27,7 +28,8 @@ func (c *taker) Reserve(from outqueue.Supplier) *outqueue.Place {
 func (c *taker) Behind(at *outqueue.Place, from outqueue.Supplier) *outqueue.Place {
 	return c.q.PlaceBehind(&c.pool, at, from)
 }
-func (c *taker) Supply(at *outqueue.Place, b []byte) { c.q.Supply(&c.pool, at, b, nil) }
+func (c *taker) Supply(at *outqueue.Place, b []byte) { c.q.SupplyCounted(&c.pool, at, b) }
+func (c *taker) TooSlow()                            { c.slow = true }
 
 func pad(e *event) string { return strings.Repeat(".", e.size) }
 
@@ -84,7 +86,7 @@ func TestFlow(t *testing.T) {
 		c.Push([]byte("answer;"))
 		var behind *outqueue.Place
 		if seed%3 == 0 {
-			behind = c.Reserve(&flow[*event]{to: c, replay: &missed[*event]{rings: r}})
+			behind = c.Reserve(&flow[*event]{to: c, replay: &missed[*event]{app: a}})
 			c.Push([]byte("live;"))
 		}
 		if replay != nil {

@@ -36,9 +36,9 @@ type Wish[E Event] struct {
 	replay    *missed[E] // that; nil: nothing, or Flow has it
 }
 
-// Wish reads the value of resume in a subscription to a channel, see parseAsk; nil: the subscriber
-// does not resume, or the channel keeps nothing.
-func (a *App[E]) Wish(channel string, value []byte) *Wish[E] {
+// Wish reads the value of resume in the subscription of a socket to a channel, see parseAsk; nil:
+// the subscriber does not resume, or the channel keeps nothing.
+func (a *App[E]) Wish(channel string, value []byte, own protocol.SocketID) *Wish[E] {
 	if value == nil || !a.Keeps(channel) {
 		return nil
 	}
@@ -46,6 +46,7 @@ func (a *App[E]) Wish(channel string, value []byte) *Wish[E] {
 	if ask == nil {
 		return nil
 	}
+	ask.Sockets = append(ask.Sockets, own) // between connecting and subscribing
 	return &Wish[E]{Ask: *ask, Value: value, app: a, channel: channel}
 }
 
@@ -135,11 +136,18 @@ func (a *reply) append(b []byte) []byte {
 
 // missed has the events that a client has missed, the next one first. Its owner must call close.
 type missed[E Event] struct {
-	rings *Rings[E]
-	left  []*entry[E]
+	app  *App[E]
+	left []*entry[E]
+	at   time.Time // when it was begun
+	slow func()    // ends a connection that does not read; nil: it has taken everything at once
 }
 
-// Resume answers a client whose ask has its Mark. The replay has all that the client has missed
+// slowTime is how long a client may take for its replay when others get none for that. Larger: a
+// client that does not read keeps others from recovering for longer. Smaller: clients on slow
+// networks are closed when memory is short.
+const slowTime = 30 * time.Second
+
+// resume answers a client whose ask has its Mark. The replay has all that the client has missed
 // before the mark; nil: nothing, or nothing can be recovered.
 func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
 	replay *missed[E]) {
@@ -163,15 +171,19 @@ func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
 	if g == nil || from == ask.Mark.number {
 		return answer, nil
 	}
-	replay = &missed[E]{rings: r}
+	replay = &missed[E]{app: a, at: now}
 	for n := g.first; n != nil && n.number <= ask.Mark.number; n = n.next {
 		if n.number > from && !ask.excludes(n.event.Except()) {
 			n.pins++
 			replay.left = append(replay.left, n)
 		}
 	}
+	if len(replay.left) == 0 {
+		return answer, nil
+	}
 	r.Replayed.Add(uint64(len(replay.left)))
-	r.pinned += 8 * len(replay.left)
+	r.pinLocked(a, 8*len(replay.left))
+	a.replays[replay] = true
 	r.shrinkLocked()
 	return answer, replay
 }
@@ -195,12 +207,23 @@ func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *Ask, m
 		return forged, 0
 	case from == ask.Mark.number:
 		return recovered, from
-	case int64(r.pinned) > r.limits.Bytes/2:
+	case int64(a.pinned) > r.limits.Bytes/2-int64(r.pinned): // half of what others leave
+		a.endSlowLocked(now)
 		return crowded, 0
 	case g == nil || g.epoch != ask.Mark.epoch || from < g.last-uint64(g.count):
 		return expired, 0
 	}
 	return recovered, from
+}
+
+// endSlowLocked ends the connections that have not taken their replays for long.
+func (a *App[E]) endSlowLocked(now time.Time) {
+	for v := range a.replays {
+		if v.slow != nil && now.Sub(v.at) > slowTime {
+			v.slow()
+			v.slow = nil
+		}
+	}
 }
 
 // next takes the next events, of at most size bytes together, but at least one.
@@ -231,17 +254,24 @@ func (v *missed[E]) close() { v.release(len(v.left)) }
 
 // release ends the wait of the next n events. From now on they belong to the caller.
 func (v *missed[E]) release(n int) {
-	if n == 0 {
-		return
-	}
-	v.rings.mu.Lock()
-	defer v.rings.mu.Unlock()
+	r := v.app.all
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	for i, e := range v.left[:n] {
 		if e.pins--; e.pins == 0 && e.gone {
-			v.rings.pinned -= entryBytes + e.event.Size()
+			r.pinLocked(v.app, -entryBytes-e.event.Size())
 		}
 		v.left[i] = nil
 	}
-	v.rings.pinned -= 8 * n
-	v.left = v.left[n:]
+	r.pinLocked(v.app, -8*n)
+	if v.left = v.left[n:]; len(v.left) == 0 {
+		delete(v.app.replays, v)
+	}
+}
+
+// waits says that slow ends the connection which has to take the rest.
+func (v *missed[E]) waits(slow func()) {
+	v.app.all.mu.Lock()
+	defer v.app.all.mu.Unlock()
+	v.slow = slow
 }

@@ -76,7 +76,9 @@ type App[E Event] struct {
 	rings          map[string]*ring[E] // by channel
 	oldest, newest *entry[E]
 	bytes          int
-	place          int // in Rings.heaviest
+	place          int                 // in Rings.heaviest
+	pinned         int                 // as in Rings
+	replays        map[*missed[E]]bool // that are on their way
 }
 
 // policy is what is configured of an app.
@@ -169,7 +171,8 @@ func (r *Rings[E]) App(id string) *App[E] {
 	defer r.mu.Unlock()
 	a := r.apps[id]
 	if a == nil {
-		a = &App[E]{id: id, all: r, rings: map[string]*ring[E]{}}
+		a = &App[E]{id: id, all: r, rings: map[string]*ring[E]{},
+			replays: map[*missed[E]]bool{}}
 		a.policy.Store(&policy{})
 		r.apps[id] = a
 	}
@@ -351,6 +354,12 @@ func (r *Rings[E]) touchLocked(g *ring[E], now time.Time) {
 	r.pushLocked(&g.own, now)
 }
 
+// pinLocked counts more bytes that replays of an app keep.
+func (r *Rings[E]) pinLocked(a *App[E], n int) {
+	a.pinned += n
+	r.pinned += n
+}
+
 // countLocked counts more bytes of an app.
 func (r *Rings[E]) countLocked(a *App[E], n int) {
 	a.bytes += n
@@ -373,7 +382,7 @@ func (r *Rings[E]) dropLocked(n *entry[E]) {
 		r.countLocked(a, -entryBytes-n.event.Size())
 		n.next, n.gone = nil, true
 		if n.pins > 0 {
-			r.pinned += entryBytes + n.event.Size()
+			r.pinLocked(a, entryBytes+n.event.Size())
 		}
 		return
 	}

@@ -41,7 +41,7 @@ func (k *link) waits() bool { return k.place != nil && !k.place.supplied }
 // weight is how many bytes the link counts in its queue.
 func (k *link) weight() int {
 	if k.place != nil {
-		return PlaceBytes
+		return PlaceBytes + k.place.counted
 	}
 	return len(k.b)
 }
@@ -57,6 +57,7 @@ type Supplier interface {
 type Place struct {
 	from     Supplier
 	link     *link // nil: the place has left the queue
+	counted  int   // bytes that count, see SupplyCounted
 	asked    bool  // the supplier knows that its bytes are wanted
 	supplied bool  // the bytes were supplied; there may be none
 }
@@ -236,6 +237,14 @@ func (q *Queue) Supply(p *Pool, place *Place, b, more []byte) {
 		return
 	}
 	q.insert(p, k, p.take(more), len(more))
+}
+
+// SupplyCounted is Supply for bytes that no one else bounds: they count in the queue until the place
+// leaves it.
+func (q *Queue) SupplyCounted(p *Pool, place *Place, b []byte) {
+	q.Supply(p, place, b, nil)
+	place.counted = len(b)
+	q.count(p, len(b))
 }
 
 // PlaceBehind keeps a place for the bytes of from right behind another place of q, whatever the
