@@ -259,6 +259,24 @@ func TestForged(t *testing.T) {
 	}
 }
 
+// Positions of one epoch differ by app, channel and secret, however the names are cut.
+func TestMarks(t *testing.T) {
+	seen := map[Offset]string{}
+	for _, v := range [][3]string{{"a", "s", "x"}, {"a", "s", "y"}, {"b", "s", "x"},
+		{"a", "z", "x"}, {"a", "s", "xy"}, {"as", "s", "x"}, {"ax", "s", "y"}, {"", "s", "ax"}} {
+		k := newKeys(v[0], v[1])
+		mark := k.mark(v[2], 7)
+		at := k.offset(mark, 1)
+		if n, ok := k.number(mark, string(at[:])); n != 1 || !ok {
+			t.Errorf("%q: got %d, %v", v, n, ok)
+		}
+		if other := seen[at]; other != "" {
+			t.Errorf("%q has an offset of %s", v, other)
+		}
+		seen[at] = fmt.Sprintf("%q", v)
+	}
+}
+
 // A replay ends at the mark: what comes after it is live. This holds also if the ring has lost what
 // was at the mark.
 func TestMark(t *testing.T) {
