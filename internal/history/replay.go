@@ -174,7 +174,9 @@ func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
 	replay = &missed[E]{app: a, at: now}
 	for n := g.first; n != nil && n.number <= ask.Mark.number; n = n.next {
 		if n.number > from && !ask.excludes(n.event.Except()) {
-			n.pins++
+			if n.pins++; n.pins == 1 {
+				r.holdLocked(a, entryBytes+n.event.Size())
+			}
 			replay.left = append(replay.left, n)
 		}
 	}
@@ -182,7 +184,8 @@ func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
 		return answer, nil
 	}
 	r.Replayed.Add(uint64(len(replay.left)))
-	r.pinLocked(a, 8*len(replay.left))
+	r.holdLocked(a, 8*len(replay.left))
+	r.pinned += 8 * len(replay.left)
 	a.replays[replay] = true
 	r.shrinkLocked()
 	return answer, replay
@@ -207,7 +210,7 @@ func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *Ask, m
 		return forged, 0
 	case from == ask.Mark.number:
 		return recovered, from
-	case int64(a.pinned) > r.limits.Bytes/2-int64(r.pinned): // half of what others leave
+	case int64(a.held) > r.limits.Bytes/2-int64(r.held): // half of what others leave
 		a.endSlowLocked(now)
 		return crowded, 0
 	case g == nil || g.epoch != ask.Mark.epoch || from < g.last-uint64(g.count):
@@ -258,12 +261,17 @@ func (v *missed[E]) release(n int) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, e := range v.left[:n] {
-		if e.pins--; e.pins == 0 && e.gone {
-			r.pinLocked(v.app, -entryBytes-e.event.Size())
+		if e.pins--; e.pins == 0 {
+			size := entryBytes + e.event.Size()
+			r.holdLocked(v.app, -size)
+			if e.gone {
+				r.pinned -= size
+			}
 		}
 		v.left[i] = nil
 	}
-	r.pinLocked(v.app, -8*n)
+	r.holdLocked(v.app, -8*n)
+	r.pinned -= 8 * n
 	if v.left = v.left[n:]; len(v.left) == 0 {
 		delete(v.app.replays, v)
 	}

@@ -412,3 +412,66 @@ func TestUnheard(t *testing.T) {
 		t.Error("an event after the time is kept")
 	}
 }
+
+// An app whose clients do not read keeps no other app from recovering, and loses these clients when
+// they have had their time.
+func TestSlow(t *testing.T) {
+	r := New[*event](Limits{Events: 100, Bytes: 100_000})
+	a, b := newTestApp(r, "a"), newTestApp(r, "b")
+	now, slow := start, 0
+	miss := func(app *App[*event]) (reason, *missed[*event]) {
+		first := &event{size: 100}
+		app.Append("x", first, true, now)
+		for range 9 {
+			app.Append("x", &event{size: 1000}, true, now)
+		}
+		ask := &Ask{Epoch: epochOf(r, app, "x"), Offset: first.at, Mark: app.Mark("x", now)}
+		var v *missed[*event]
+		why := r.reason(func() { _, v = app.resume("x", ask, now) })
+		if v != nil {
+			v.waits(func() { slow++ })
+		}
+		return why, v
+	}
+	var all []*missed[*event]
+	for range 30 {
+		now = now.Add(time.Second / 2)
+		if _, v := miss(a); v != nil {
+			all = append(all, v)
+		}
+	}
+	if why, _ := miss(a); why != crowded || slow > 0 {
+		t.Errorf("reason %d, %d were too slow", why, slow)
+	}
+	if why, v := miss(b); why != recovered {
+		t.Errorf("another app does not recover: reason %d", why)
+	} else {
+		v.close()
+	}
+	now = now.Add(slowTime)
+	if miss(a); slow != len(all) {
+		t.Errorf("%d of %d were too slow", slow, len(all))
+	}
+	for _, v := range all {
+		v.close()
+	}
+	if r.pinned != 0 || r.held != 0 || a.held != 0 || len(a.replays) != 0 {
+		t.Errorf("%d bytes stay, %d are held, %d replays", r.pinned, r.held, len(a.replays))
+	}
+}
+
+// What a client was excluded from under its present name stays excluded, too.
+func TestOwn(t *testing.T) {
+	r := New[*event](Limits{Events: 10, Bytes: 1 << 20})
+	a := newTestApp(r, "a")
+	first, own := &event{}, protocol.NewSocketID()
+	a.Append("x", first, true, start)
+	a.Append("x", &event{name: 1, except: own}, true, start)
+	a.Append("x", &event{name: 2}, true, start)
+	w := a.Wish("x", fmt.Appendf(nil, `{"epoch":%q,"offset":%q}`, epochOf(r, a, "x"), first.at), own)
+	w.Moment(start)
+	w.Answer([]byte("{}"), start)
+	if !w.Recovered || len(w.replay.left) != 1 || w.replay.left[0].event.name != 2 {
+		t.Errorf("recovered %v, %d events", w.Recovered, len(w.replay.left))
+	}
+}

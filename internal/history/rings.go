@@ -16,8 +16,9 @@
 //
 // All rings together hold at most Limits.Bytes. Above that, the app that holds most loses its
 // oldest events. An event that a slow client has still to get is kept for that client, and counts.
-// When such events take half of the bytes, nobody else recovers. A ring without subscribers is kept
-// as long as events are.
+// What replays of an app are to send is at most half of what those of others leave of half of the
+// bytes, and one replay; above that nobody else of the app recovers, and those that have not taken
+// theirs for long lose their connections. A ring without subscribers is kept as long as events are.
 //
 // The package starts no goroutine and has no clock: time is a parameter. Any goroutine may call
 // the methods; each holds the lock for some look-ups, and Resume for a few operations for each
@@ -77,7 +78,7 @@ type App[E Event] struct {
 	oldest, newest *entry[E]
 	bytes          int
 	place          int                 // in Rings.heaviest
-	pinned         int                 // as in Rings
+	held           int                 // bytes of events, of rings or not, that replays are to send
 	replays        map[*missed[E]]bool // that are on their way
 }
 
@@ -102,6 +103,7 @@ type Rings[E Event] struct {
 	heaviest heaviest.Heap[*App[E]]
 	bytes    int
 	pinned   int // bytes of events that are in no ring any more, but in a missed
+	held     int // the sum of App.held
 
 	Figures
 }
@@ -354,10 +356,10 @@ func (r *Rings[E]) touchLocked(g *ring[E], now time.Time) {
 	r.pushLocked(&g.own, now)
 }
 
-// pinLocked counts more bytes that replays of an app keep.
-func (r *Rings[E]) pinLocked(a *App[E], n int) {
-	a.pinned += n
-	r.pinned += n
+// holdLocked counts more bytes that replays of an app are to send.
+func (r *Rings[E]) holdLocked(a *App[E], n int) {
+	a.held += n
+	r.held += n
 }
 
 // countLocked counts more bytes of an app.
@@ -382,7 +384,7 @@ func (r *Rings[E]) dropLocked(n *entry[E]) {
 		r.countLocked(a, -entryBytes-n.event.Size())
 		n.next, n.gone = nil, true
 		if n.pins > 0 {
-			r.pinLocked(a, entryBytes+n.event.Size())
+			r.pinned += entryBytes + n.event.Size()
 		}
 		return
 	}
