@@ -468,7 +468,8 @@ func TestOwn(t *testing.T) {
 	a.Append("x", first, true, start)
 	a.Append("x", &event{name: 1, except: own}, true, start)
 	a.Append("x", &event{name: 2}, true, start)
-	w := a.Wish("x", fmt.Appendf(nil, `{"epoch":%q,"offset":%q}`, epochOf(r, a, "x"), first.at), own)
+	position := fmt.Appendf(nil, `{"epoch":%q,"offset":%q}`, epochOf(r, a, "x"), first.at)
+	w := a.Wish("x", position, own)
 	w.Moment(start)
 	w.Answer([]byte("{}"), start)
 	if !w.Recovered || len(w.replay.left) != 1 || w.replay.left[0].event.name != 2 {

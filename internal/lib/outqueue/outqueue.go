@@ -239,8 +239,8 @@ func (q *Queue) Supply(p *Pool, place *Place, b, more []byte) {
 	q.insert(p, k, p.take(more), len(more))
 }
 
-// SupplyCounted is Supply for bytes that no one else bounds: they count in the queue until the place
-// leaves it.
+// SupplyCounted is Supply for bytes that nothing else bounds: they count in the queue until the
+// place leaves it.
 func (q *Queue) SupplyCounted(p *Pool, place *Place, b []byte) {
 	q.Supply(p, place, b, nil)
 	place.counted = len(b)
