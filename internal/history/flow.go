@@ -93,14 +93,12 @@ func (f *flow[E]) Dropped() {
 
 // Rest calls yield for the events of a place that are still to be sent, if it is one of Flow. They
 // stay in the flow.
-func Rest[E Event](from outqueue.Supplier, yield func(E)) (is bool) {
-	f, is := from.(*flow[E])
-	if is && f.replay != nil {
+func Rest[E Event](from outqueue.Supplier, yield func(E)) {
+	if f, is := from.(*flow[E]); is && f.replay != nil {
 		for _, n := range f.replay.left {
 			yield(n.event)
 		}
 	}
-	return is
 }
 
 // Resent is the rest of a replay that another process has begun, as frames, in the queue of a

@@ -25,7 +25,7 @@ type Ask struct {
 	bad     bool
 }
 
-// Wish is what a subscriber to a channel asks, and what it gets. It is a channels.Ask. The loop of
+// Wish is what a subscriber to a channel asks, and what it gets. It is an engine.Ask. The loop of
 // the subscriber owns it, but for Moment.
 type Wish[E Event] struct {
 	Ask
@@ -62,10 +62,12 @@ func (a *App[E]) Look(channel string) *Wish[E] {
 func (w *Wish[E]) Moment(now time.Time) { w.Mark = w.app.Mark(w.channel, now) }
 
 // Answer puts the answer into a message, which is that to a subscriber that does not resume. It is
-// called once, and Flow after it.
+// called once, and Flow after it. If nothing is kept since this moment, the message is the answer.
 func (w *Wish[E]) Answer(message []byte, now time.Time) []byte {
 	answer, replay := w.app.resume(w.channel, &w.Ask, now)
-	w.Recovered, w.replay = answer.Recovered, replay
+	if w.Recovered, w.replay = answer.Recovered, replay; answer.Epoch == "" {
+		return message
+	}
 	return answer.append(bytes.Clone(message[:len(message)-1]))
 }
 

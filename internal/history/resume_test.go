@@ -476,3 +476,15 @@ func TestOwn(t *testing.T) {
 		t.Errorf("recovered %v, %d events", w.Recovered, len(w.replay.left))
 	}
 }
+
+// An app that stopped to keep events meanwhile answers as if the client did not resume.
+func TestStopped(t *testing.T) {
+	r := New[*event](Limits{Events: 10, Bytes: 1 << 20})
+	a := newTestApp(r, "a")
+	w := a.Wish("x", []byte("{}"), protocol.NewSocketID())
+	w.Moment(start)
+	a.Configure("secret of a", 0, start)
+	if got := string(w.Answer([]byte(`{"a":1}`), start)); got != `{"a":1}` || w.Recovered {
+		t.Errorf("got %s", got)
+	}
+}
