@@ -1413,6 +1413,7 @@ func (h *hub) sections() upgrade.Sections {
 		upgrade.Records("rings", func(send func([]byte) error) error {
 			return h.rings.State(time.Now(), (*broadcast).payload, send)
 		}, func(b []byte) bool { return h.rings.SetState(b, time.Now(), h.inherit) }),
+		upgrade.One("resumed", h.rings.Figures.State, h.rings.Figures.SetState),
 		upgrade.One("leaving", func() []byte { return h.watchlists.State((*app).ID) },
 			func(b []byte) bool { return h.watchlists.SetState(b, h.known) }),
 		upgrade.Records("hooks", h.program.Webhooks().State, h.program.Webhooks().SetState),

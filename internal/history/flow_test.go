@@ -75,10 +75,10 @@ func TestFlow(t *testing.T) {
 			a.Append("x", e, true, start)
 			want = append(want, fmt.Sprint(i, pad(e), ";"))
 		}
-		w := &Wish[*event]{Ask: Ask{Epoch: epochOf(r, a, "x"), Offset: first.at}, app: a,
+		w := &Wish[*event]{asked: asked{Epoch: epochOf(r, a, "x"), Offset: first.at}, app: a,
 			channel: "x"}
 		w.Moment(start)
-		answer, replay := a.resume("x", &w.Ask, start)
+		answer, replay := a.resume("x", &w.asked, start)
 		if !answer.Recovered {
 			t.Fatal("not recovered")
 		}

@@ -22,12 +22,12 @@ import (
 const (
 	numberBytes = 8
 	macBytes    = 10
-	// OffsetBytes is the length of an offset.
-	OffsetBytes = (numberBytes + macBytes) * 8 / 6
+	// offsetBytes is the length of an offset.
+	offsetBytes = (numberBytes + macBytes) * 8 / 6
 )
 
 // Offset is the text of a position.
-type Offset [OffsetBytes]byte
+type Offset [offsetBytes]byte
 
 // epochText is how an epoch is told.
 func epochText(epoch uint64) string {
@@ -81,7 +81,7 @@ func (k *keys) offset(mark, number uint64) (o Offset) {
 
 // number reads an offset. ok is false if it was not made with these keys for this mark.
 func (k *keys) number(mark uint64, text string) (number uint64, ok bool) {
-	if len(text) != OffsetBytes {
+	if len(text) != offsetBytes {
 		return 0, false
 	}
 	var b [numberBytes + macBytes]byte
@@ -100,7 +100,7 @@ const (
 	// unstamped is no offset, and stands where nobody stamps: the app keeps nothing any more.
 	unstamped = "AAAAAAAAAAAAAAAAAAAAAAAA"
 	// StampBytes is how many bytes Room adds.
-	StampBytes = len(stampBegin) + OffsetBytes + len(stampEnd) - 1
+	StampBytes = len(stampBegin) + offsetBytes + len(stampEnd) - 1
 )
 
 // Room makes room for an offset in a message, which is a JSON object.
@@ -110,7 +110,7 @@ func Room(message []byte) []byte {
 }
 
 // Stamp writes an offset into the room at the end of b.
-func Stamp(b []byte, at Offset) { copy(b[len(b)-len(stampEnd)-OffsetBytes:], at[:]) }
+func Stamp(b []byte, at Offset) { copy(b[len(b)-len(stampEnd)-offsetBytes:], at[:]) }
 
 // Bare returns a copy of a message without the offset, if it has one.
 func Bare(message []byte) []byte {

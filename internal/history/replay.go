@@ -10,14 +10,14 @@ import (
 )
 
 // maxSockets is how many former socket IDs a client may tell, and maxAskText how long each text of
-// an Ask may be.
+// an ask may be.
 const (
 	maxSockets = 8
 	maxAskText = 64
 )
 
-// Ask is what a client says of itself when it subscribes: that it can resume, and where it was.
-type Ask struct {
+// asked is what a client says of itself when it subscribes: that it can resume, and where it was.
+type asked struct {
 	Epoch   string              // empty: the client begins
 	Offset  string              // of the last event that it has handled
 	Sockets []protocol.SocketID // what it was called before: it has not got what excluded these
@@ -28,7 +28,7 @@ type Ask struct {
 // Wish is what a subscriber to a channel asks, and what it gets. It is an engine.Ask. The loop of
 // the subscriber owns it, but for Moment.
 type Wish[E Event] struct {
-	Ask
+	asked
 	Value     []byte // that the wish was read from
 	app       *App[E]
 	channel   string
@@ -47,7 +47,7 @@ func (a *App[E]) Wish(channel string, value []byte, own protocol.SocketID) *Wish
 		return nil
 	}
 	ask.Sockets = append(ask.Sockets, own) // between connecting and subscribing
-	return &Wish[E]{Ask: *ask, Value: value, app: a, channel: channel}
+	return &Wish[E]{asked: *ask, Value: value, app: a, channel: channel}
 }
 
 // Look is a wish that only gets the moment; nil: the channel keeps nothing.
@@ -64,7 +64,7 @@ func (w *Wish[E]) Moment(now time.Time) { w.Mark = w.app.Mark(w.channel, now) }
 // Answer puts the answer into a message, which is that to a subscriber that does not resume. It is
 // called once, and Flow after it. If nothing is kept since this moment, the message is the answer.
 func (w *Wish[E]) Answer(message []byte, now time.Time) []byte {
-	answer, replay := w.app.resume(w.channel, &w.Ask, now)
+	answer, replay := w.app.resume(w.channel, &w.asked, now)
 	if w.Recovered, w.replay = answer.Recovered, replay; answer.Epoch == "" {
 		return message
 	}
@@ -81,7 +81,7 @@ func (w *Wish[E]) Flow(to Conn[E], behind *outqueue.Place) {
 
 // parseAsk reads the value of resume in the data of pusher:subscribe; nil: the client does not
 // resume. What makes no sense is answered as a forged position is.
-func parseAsk(value []byte) *Ask {
+func parseAsk(value []byte) *asked {
 	if len(value) == 0 || value[0] != '{' {
 		return nil
 	}
@@ -89,7 +89,7 @@ func parseAsk(value []byte) *Ask {
 		Epoch, Offset *string
 		Sockets       []string
 	}
-	a := new(Ask)
+	a := new(asked)
 	if json.Unmarshal(value, &v) != nil || len(v.Sockets) > maxSockets ||
 		(v.Epoch == nil) != (v.Offset == nil) {
 		a.bad = true
@@ -108,7 +108,7 @@ func parseAsk(value []byte) *Ask {
 }
 
 // excludes says that an event was not for the client, whatever it was called then.
-func (a *Ask) excludes(e protocol.SocketID) bool {
+func (a *asked) excludes(e protocol.SocketID) bool {
 	if e == (protocol.SocketID{}) {
 		return false
 	}
@@ -151,7 +151,7 @@ const slowTime = 30 * time.Second
 
 // resume answers a client whose ask has its Mark. The replay has all that the client has missed
 // before the mark; nil: nothing, or nothing can be recovered.
-func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
+func (a *App[E]) resume(channel string, ask *asked, now time.Time) (answer reply,
 	replay *missed[E]) {
 	r := a.all
 	r.mu.Lock()
@@ -194,7 +194,7 @@ func (a *App[E]) resume(channel string, ask *Ask, now time.Time) (answer reply,
 }
 
 // judgeLocked says whether everything after the position of ask is known, and which number it has.
-func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *Ask, mark uint64,
+func (r *Rings[E]) judgeLocked(a *App[E], p *policy, channel string, ask *asked, mark uint64,
 	now time.Time) (why reason, from uint64) {
 	switch {
 	case ask.bad:

@@ -126,7 +126,7 @@ func TestExactly(t *testing.T) {
 				ch.app.Append(ch.name, e, true, now)
 				ch.all = append(ch.all, e)
 			case k == 5:
-				ask := &Ask{Mark: ch.app.Mark(ch.name, now)}
+				ask := &asked{Mark: ch.app.Mark(ch.name, now)}
 				var answer reply
 				if r.reason(func() { answer, _ = ch.app.resume(ch.name, ask, now) }) != started {
 					t.Fatal("a client that begins is not told so")
@@ -152,7 +152,7 @@ func TestExactly(t *testing.T) {
 				replays = slices.Delete(replays, i, i+1)
 			case len(clients) > 0:
 				c := clients[random.IntN(len(clients))]
-				ask := &Ask{Epoch: c.epoch, Offset: c.offset, Sockets: []protocol.SocketID{c.id},
+				ask := &asked{Epoch: c.epoch, Offset: c.offset, Sockets: []protocol.SocketID{c.id},
 					Mark: c.of.app.Mark(c.of.name, now)}
 				answer, replay := c.of.app.resume(c.of.name, ask, now)
 				if roomy && !answer.Recovered {
@@ -219,7 +219,7 @@ func TestForged(t *testing.T) {
 		b.Append("x", &event{}, true, start)
 	}
 	why := func(app *App[*event], channel, epoch, offset string) reason {
-		ask := &Ask{Epoch: epoch, Offset: offset, Mark: app.Mark(channel, start)}
+		ask := &asked{Epoch: epoch, Offset: offset, Mark: app.Mark(channel, start)}
 		return r.reason(func() {
 			if _, v := app.resume(channel, ask, start); v != nil {
 				v.close()
@@ -245,8 +245,8 @@ func TestForged(t *testing.T) {
 		"one bit":         {a, "x", x, string(flip), forged},
 		"short":           {a, "x", x, at[:23], forged},
 		"empty":           {a, "x", x, "", forged},
-		"zeros":           {a, "x", x, strings.Repeat("A", OffsetBytes), forged},
-		"not base64":      {a, "x", x, strings.Repeat("\n", OffsetBytes), forged},
+		"zeros":           {a, "x", x, strings.Repeat("A", offsetBytes), forged},
+		"not base64":      {a, "x", x, strings.Repeat("\n", offsetBytes), forged},
 		"padded to begin": {a, "x", "", at, started},
 	} {
 		if got := why(v.app, v.channel, v.epoch, v.offset); got != v.want {
@@ -290,7 +290,7 @@ func TestMark(t *testing.T) {
 	}
 	more()
 	more()
-	ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: all[0].at, Mark: a.Mark("x", start)}
+	ask := &asked{Epoch: epochOf(r, a, "x"), Offset: all[0].at, Mark: a.Mark("x", start)}
 	more()
 	answer, replay := a.resume("x", ask, start)
 	if !answer.Recovered || answer.Offset != all[1].at || replay == nil ||
@@ -326,7 +326,7 @@ func TestCrowded(t *testing.T) {
 		for range 9 {
 			a.Append("x", &event{size: 500}, true, start)
 		}
-		ask := &Ask{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: a.Mark("x", start)}
+		ask := &asked{Epoch: epochOf(r, a, "x"), Offset: first.at, Mark: a.Mark("x", start)}
 		if r.reason(func() { a.resume("x", ask, start) }) == crowded {
 			refused++
 		}
@@ -381,7 +381,7 @@ func TestStamp(t *testing.T) {
 		t.Errorf("not stamped: %q", b)
 	}
 	var at Offset
-	copy(at[:], strings.Repeat("x", OffsetBytes))
+	copy(at[:], strings.Repeat("x", offsetBytes))
 	Stamp(b, at)
 	if want := `{"event":"a","data":"{}","offset":"` + string(at[:]) + `"}`; string(b) != want {
 		t.Errorf("got %s, want %s", b, want)
@@ -425,7 +425,7 @@ func TestSlow(t *testing.T) {
 		for range 9 {
 			app.Append("x", &event{size: 1000}, true, now)
 		}
-		ask := &Ask{Epoch: epochOf(r, app, "x"), Offset: first.at, Mark: app.Mark("x", now)}
+		ask := &asked{Epoch: epochOf(r, app, "x"), Offset: first.at, Mark: app.Mark("x", now)}
 		var v *missed[*event]
 		why := r.reason(func() { _, v = app.resume("x", ask, now) })
 		if v != nil {

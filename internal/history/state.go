@@ -2,6 +2,7 @@ package history
 
 import (
 	"encoding/binary"
+	"sync/atomic"
 	"time"
 
 	"reverb/internal/lib/recordlog"
@@ -110,4 +111,30 @@ func (r *Rings[E]) inheritLocked(a *App[E], channel string, epoch uint64, at tim
 		return g
 	}
 	return r.openLocked(a, p, channel, epoch, at)
+}
+
+// State is what was counted, for SetState of another process.
+func (f *Figures) State() (b []byte) {
+	for _, n := range f.all() {
+		b = binary.AppendUvarint(b, n.Load())
+	}
+	return b
+}
+
+// SetState adds what another process has counted. ok is false if b makes no sense.
+func (f *Figures) SetState(b []byte) (ok bool) {
+	r := recordlog.Fields{B: b}
+	for _, n := range f.all() {
+		if len(r.B) == 0 {
+			break // an earlier version counts less
+		}
+		n.Add(r.Number())
+	}
+	return !r.Bad
+}
+
+// all are the counters, in an order that does not change: new ones come at the end.
+func (f *Figures) all() []*atomic.Uint64 {
+	return []*atomic.Uint64{&f.Recovered, &f.Replayed, &f.not[unknown], &f.not[expired],
+		&f.not[forged], &f.not[crowded]}
 }

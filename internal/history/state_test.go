@@ -29,15 +29,15 @@ func TestState(t *testing.T) {
 		apps := map[string]*App[*event]{"a": newTestApp(r, "a"), "b": newTestApp(r, "b")}
 		heirs := map[string]*App[*event]{"a": newTestApp(next, "a")} // b is configured no more
 		now := start
-		asks := map[string]*Ask{}
+		asks := map[string]*asked{}
 		for range 300 {
 			now = now.Add(time.Duration(random.IntN(100)) * time.Millisecond)
 			a, channel := apps[string(rune('a'+random.IntN(2)))], fmt.Sprint("c", random.IntN(9))
 			switch random.IntN(8) {
 			case 0:
 				m := a.Mark(channel, now)
-				if answer, _ := a.resume(channel, &Ask{Mark: m}, now); a == apps["a"] {
-					asks[channel] = &Ask{Epoch: answer.Epoch, Offset: answer.Offset}
+				if answer, _ := a.resume(channel, &asked{Mark: m}, now); a == apps["a"] {
+					asks[channel] = &asked{Epoch: answer.Epoch, Offset: answer.Offset}
 				}
 			case 1:
 				a.Vacant(channel, now)
@@ -129,5 +129,20 @@ func bound(t *testing.T, r *Rings[*event], a *App[*event]) {
 	}
 	if bytes != r.bytes || int64(bytes) > r.limits.Bytes {
 		t.Fatalf("%d bytes, counted %d", bytes, r.bytes)
+	}
+}
+
+// Counters go on in another process.
+func TestFigures(t *testing.T) {
+	var was, is Figures
+	for i, n := range was.all() {
+		n.Add(uint64(i + 200))
+	}
+	is.Recovered.Add(1)
+	if !is.SetState(was.State()) || is.Recovered.Load() != 201 || is.Not()["crowded"] != 205 {
+		t.Errorf("%d recovered, %v", is.Recovered.Load(), is.Not())
+	}
+	if b := was.State(); is.SetState(b[:len(b)-1]) {
+		t.Error("half a number is taken")
 	}
 }
